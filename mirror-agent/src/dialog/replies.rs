@@ -1,0 +1,94 @@
+//! The response direction of one connection, in whichever protocol it is.
+
+use super::waiting::Waiting;
+use super::{Answered, Counters, Observer, Which};
+use crate::flow::{Chunk, Gap};
+use crate::http::{self, Asked, HeaderField, ResponseEvents, ResponseHead, ResponseReader, Responses};
+
+/// Reads responses.
+pub(super) struct Replies {
+    h1: ResponseReader,
+    h2: Option<Box<Responses>>,
+    /// The bytes that come next may be the first of HTTP/2.
+    fresh: bool,
+}
+
+impl Replies {
+    /// A direction from its first byte (`whole`) or from somewhere; `fresh` if nothing of it was seen before.
+    pub(super) fn new(whole: bool, fresh: bool) -> Self {
+        Self { h1: ResponseReader::new(whole), h2: None, fresh }
+    }
+
+    /// Whether the bytes that come next are HTTP/2.
+    pub(super) fn is_http2(&self, bytes: &[u8]) -> bool {
+        self.h2.is_some() || (self.fresh && begins_http2(bytes))
+    }
+
+    /// The next bytes, which are HTTP/2.
+    pub(super) fn http2(
+        &mut self,
+        bytes: &[u8],
+        time: u64,
+        limits: &http::Limits,
+        streams: &mut impl ResponseEvents,
+    ) {
+        self.h2.get_or_insert_with(|| Box::new(Responses::new(limits))).data(bytes, time, streams);
+    }
+
+    /// The next bytes, HTTP/1 as far as anyone knows; `answer` is told the heads. Gives how many are.
+    pub(super) fn http1(&mut self, chunk: &Chunk<'_>, answer: impl FnMut(&ResponseHead) -> Asked) -> usize {
+        let used = self.h1.data(chunk, answer);
+        // If a switch of protocols was agreed to, only the very next bytes tell whether it is to HTTP/2.
+        self.fresh = self.h1.is_off() && used > 0;
+        used
+    }
+
+    /// The next bytes are missing for good; `answer` is told of a head that was cut.
+    pub(super) fn gap(&mut self, gap: &Gap, answer: impl FnOnce(&ResponseHead) -> Asked) {
+        self.fresh = false;
+        match &mut self.h2 {
+            Some(h2) => h2.gap(gap.len),
+            None => self.h1.gap(gap, answer),
+        }
+    }
+}
+
+/// Whether bytes begin with the SETTINGS that a server sends first (RFC 9113 section 3.4).
+pub(super) fn begins_http2(bytes: &[u8]) -> bool {
+    match bytes {
+        [0, high, low, 4, 0, 0, 0, 0, 0, ..] => u16::from_be_bytes([*high, *low]).is_multiple_of(6),
+        _ => false,
+    }
+}
+
+/// What is heard of the responses on streams.
+pub(super) struct Streams<'a, O: Observer> {
+    pub(super) observer: &'a mut O,
+    pub(super) conn: &'a mut Option<O::Conn>,
+    pub(super) waiting: &'a mut Waiting,
+    pub(super) counters: &'a mut Counters,
+}
+
+impl<O: Observer> ResponseEvents for Streams<'_, O> {
+    fn response_head(&mut self, stream: u32, status: u16, _fields: &[HeaderField<'_>], time: u64) {
+        // Even streams are pushed: nobody asked.
+        let Some(conn) = self.conn.as_mut().filter(|_| stream % 2 == 1) else { return };
+        let interim = status < 200;
+        let request = match self.waiting.h2c {
+            Some(number) if stream == 1 => Which::Nth(number),
+            _ => Which::Stream(stream),
+        };
+        if !interim {
+            self.counters.answered += 1;
+            if matches!(request, Which::Stream(_)) {
+                self.waiting.streams = self.waiting.streams.saturating_sub(1);
+            }
+        }
+        self.observer.answer(conn, &Answered { request, status, time, interim, asked: None });
+    }
+
+    fn response_data(&mut self, _stream: u32, _bytes: &[u8], _time: u64) {}
+    fn response_trailers(&mut self, _stream: u32, _fields: &[HeaderField<'_>], _time: u64) {}
+    fn response_end(&mut self, _stream: u32, _time: u64) {}
+    fn response_reset(&mut self, _stream: u32, _code: u32, _time: u64) {}
+}

@@ -1,0 +1,62 @@
+//! Header blocks of answers, for whoever asked: only what says how the answer ends is told.
+
+use super::hpack::{Bounds, Decoder, List};
+use super::responses;
+use crate::http::head::decimal;
+
+/// Size of the table that an encoder may use without being told (RFC 9113 section 6.5.2), bytes.
+const TABLE_BYTES: u32 = 4096;
+/// Most fields of an answer.
+const FIELDS: usize = 4096;
+
+/// The compression state of the answers on one connection.
+#[derive(Debug)]
+pub struct AnswerHeads {
+    hpack: Decoder,
+    list: List,
+    bounds: Bounds,
+}
+
+/// What a header section says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AnswerHead {
+    /// `:status`, which trailers have not.
+    pub status: Option<u16>,
+    /// `content-length`, if it is a number.
+    pub content_length: Option<u64>,
+    /// A `grpc-status` other than 0.
+    pub grpc_failed: bool,
+    /// It was larger than allowed, and the rest of it is not told.
+    pub too_large: bool,
+}
+
+impl AnswerHeads {
+    /// At the beginning of a connection on which nobody spoke of another table. `most`: bytes of a header section that are
+    /// allowed, as section 6.5.2 counts them.
+    #[must_use]
+    pub fn new(most: u32) -> Self {
+        let most = u64::from(most);
+        // What is larger is read on, for the state's sake, but not for ever.
+        let bounds = Bounds { fields: FIELDS, keep: most, read: 4 * most };
+        Self { hpack: Decoder::new(TABLE_BYTES), list: List::default(), bounds }
+    }
+
+    /// Reads a whole header block; `None` if it cannot be read, and no later one can.
+    pub fn read(&mut self, block: &[u8]) -> Option<AnswerHead> {
+        self.hpack.decode(block, self.bounds, &mut self.list).ok()?;
+        let mut head = AnswerHead {
+            status: responses::status(&self.list),
+            too_large: self.list.is_over(),
+            ..AnswerHead::default()
+        };
+        for (name, value, _) in self.list.fields() {
+            match name {
+                b"content-length" => head.content_length = decimal(value),
+                b"grpc-status" => head.grpc_failed |= value != b"0",
+                _ => {}
+            }
+        }
+        self.list.clear();
+        Some(head)
+    }
+}
