@@ -4,14 +4,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use nix::sys::personality::{self, Persona};
 
 use crate::repo;
 use crate::setup::{self, FuzzToolchain};
 
 /// How long the level of tests fuzzes each target.
 const LEVEL_SECONDS: u32 = 60;
-/// Where the level begins to search: the same inputs in the same order each time, so that CI fails for what was changed. Whoever
-/// fuzzes by hand searches anew each time.
+/// Where the level begins to search: the same inputs in the same order each time, so that CI fails for what was changed (see
+/// [`same_addresses`]). Whoever fuzzes by hand searches anew each time.
 const LEVEL_SEED: u32 = 1;
 /// Targets that run at once: as many as CI has cores.
 const AT_ONCE: usize = 2;
@@ -92,6 +93,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 /// The level of tests: every target's seeds, then every target for a minute.
 pub(crate) fn level(toolchain: &FuzzToolchain) -> Result<Fared> {
     let targets = Targets::build(toolchain)?;
+    same_addresses();
     let mut fared = Fared::default();
     for target in Target::ALL {
         if targets.replay(target)? {
@@ -102,6 +104,15 @@ pub(crate) fn level(toolchain: &FuzzToolchain) -> Result<Fared> {
     }
     let run = targets.fuzz(&Target::ALL, LEVEL_SECONDS, Some(LEVEL_SEED))?;
     Ok(Fared { well: fared.well + run.well, badly: fared.badly + run.badly })
+}
+
+/// Has what this process starts laid out at the same addresses each time: libFuzzer learns from the numbers that a program
+/// compares, and some of them are addresses.
+fn same_addresses() {
+    let set = personality::get().and_then(|now| personality::set(now | Persona::ADDR_NO_RANDOMIZE));
+    if let Err(error) = set {
+        repo::say(format!("addresses stay random ({error}): the search is not the same each time"));
+    }
 }
 
 fn package() -> PathBuf {
@@ -204,7 +215,8 @@ impl Targets {
         let found = match seed {
             None => self.dir("corpus", target)?,
             Some(seed) => {
-                command.arg(format!("-seed={seed}"));
+                // To look for what another process found is a matter of time.
+                command.arg(format!("-seed={seed}")).arg("-reload=0");
                 self.empty_dir("level", target)?
             }
         };

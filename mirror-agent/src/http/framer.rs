@@ -68,6 +68,11 @@ impl Framer {
         &self.buf
     }
 
+    /// What came of a request line that is not whole yet.
+    pub(super) fn line_so_far(&self) -> Option<&[u8]> {
+        (!self.buf.is_empty() && !self.line_seen).then_some(&self.buf)
+    }
+
     /// Keeps `bytes` of what may become a head or something else.
     pub(super) fn gather(&mut self, bytes: &[u8]) {
         self.buf.extend_from_slice(bytes);

@@ -173,8 +173,19 @@ pub(super) fn may_yet_begin(bytes: &[u8]) -> bool {
 fn target_so_far(line: &[u8]) -> bool {
     let Ok(method) = method(line) else { return false };
     let rest = &line[method + 1..];
-    let target = memchr(b' ', rest).map_or(rest, |end| &rest[..end]);
-    !has_control(target) && (rest.is_empty() || plausible_target(target, &line[..method] == b"CONNECT"))
+    let end = memchr(b' ', rest);
+    let target = end.map_or(rest, |end| &rest[..end]);
+    // What is there of a scheme may go on: else it would matter where the line is cut.
+    let goes_on = end.is_none() && (target.is_empty() || scheme(target) == target.len());
+    !has_control(target) && (goes_on || plausible_target(target, &line[..method] == b"CONNECT"))
+}
+
+/// Length of the URI scheme that `target` begins with (RFC 3986 section 3.1); 0 if there is none.
+fn scheme(target: &[u8]) -> usize {
+    if !target.first().is_some_and(u8::is_ascii_alphabetic) {
+        return 0;
+    }
+    target.iter().take_while(|b| b.is_ascii_alphanumeric() || b"+-.".contains(b)).count()
 }
 
 #[derive(Default)]
@@ -312,13 +323,11 @@ fn plausible_target(target: &[u8], connect: bool) -> bool {
     match target {
         [b'/', ..] | b"*" => true,
         [first, ..] if connect => first.is_ascii_graphic() || *first >= 0x80,
-        [first, ..] if first.is_ascii_alphabetic() => {
-            // absolute-form: a scheme, then a colon.
-            let scheme =
-                target.iter().take_while(|b| b.is_ascii_alphanumeric() || b"+-.".contains(b)).count();
-            target.get(scheme) == Some(&b':')
-        }
-        _ => false,
+        // absolute-form: a scheme, then a colon.
+        _ => match scheme(target) {
+            0 => false,
+            end => target.get(end) == Some(&b':'),
+        },
     }
 }
 

@@ -314,12 +314,11 @@ impl Connection {
                 }
             }
         }
-        let gathered = self.framer.gathered();
-        if !trial.begun && !gathered.is_empty() {
-            trial.begun = may_begin(gathered);
-            return trial.begun || may_yet_begin(gathered);
-        }
-        true
+        // Until its line is whole, each byte of it may show that it is none.
+        let Some(line) = self.framer.line_so_far() else { return true };
+        let begins = may_begin(line);
+        trial.begun |= begins;
+        begins || may_yet_begin(line)
     }
 
     /// The candidate is proved: what was held becomes requests.

@@ -127,6 +127,30 @@ fn a_word_at_the_end_of_an_upload_is_not_the_method_of_the_request_after_it() {
 }
 
 #[test]
+fn a_segment_that_is_half_a_request_line_is_a_candidate_in_any_cut() {
+    let bad = "POST /bad HTTP/1.1\r\nContent-Length: 5, 5\r\n\r\nhello";
+    for (first, second, found) in [
+        // A scheme may go on.
+        ("GET htt", "p://a/a HTTP/1.1\r\nHost: a\r\n\r\n", &b"GET htt"[..]),
+        // What cannot stand in a target shows that this is none, and what is answered next is a request.
+        ("word TCP4 x", "GET /a HTTP/1.1\r\nHost: a\r\n\r\n", b"GET /a"),
+        ("word /\0", "GET /a HTTP/1.1\r\nHost: a\r\n\r\n", b"GET /a"),
+    ] {
+        for cuts in CUTS {
+            let mut wire = Wire::new(Start::Syn).cut(cuts);
+            wire.send(bad).answer(400).send(first);
+            if !found.starts_with(first.as_bytes()) {
+                wire.answer(200);
+            }
+            wire.send(second).answer(200);
+            let book = wire.close().1;
+            let heads: Vec<_> = book.heads.iter().map(|head| head.raw.starts_with(found)).collect();
+            assert_eq!(heads, [true], "{first:?} {cuts:?}: {}", book.log);
+        }
+    }
+}
+
+#[test]
 fn on_a_connection_of_http_1_0_that_is_kept_the_next_request_is_found_in_any_cut() {
     for next in [GET, "\r\nGET /a HTTP/1.1\r\n\r\n"] {
         for cuts in CUTS {
