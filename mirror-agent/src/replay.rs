@@ -13,6 +13,7 @@ mod budget;
 mod h2;
 mod link;
 mod outcome;
+mod pace;
 mod queue;
 mod replayer;
 mod settings;

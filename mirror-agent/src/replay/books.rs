@@ -116,6 +116,7 @@ impl Books {
         let Some(target) = target else { return };
         if open {
             target.totals.connections = target.totals.connections.saturating_sub(1);
+            target.pace.ended(now);
         }
         if let Some(local) = local {
             if reset {
@@ -124,6 +125,11 @@ impl Books {
                 target.time_wait.push_back((now + TIME_WAIT_NS, local));
             }
         }
+    }
+
+    /// When the next connection may be begun that waits for its turn, `CLOCK_MONOTONIC` ns.
+    pub(super) fn next_connect(&self) -> Option<u64> {
+        self.targets.iter().filter_map(|target| target.pace.due()).min()
     }
 
     /// When the next local end leaves TIME_WAIT, `CLOCK_MONOTONIC` ns.

@@ -111,6 +111,8 @@ pub(super) struct Link {
     pub(super) answering: bool,
     /// The owner will send no more: close when the last answer was read.
     pub(super) orphan: bool,
+    /// It waits until its connection may be begun.
+    pub(super) paced: bool,
     /// In the list of links to flush.
     pub(super) dirty: bool,
     /// The slot of time in which it was written last.
@@ -154,6 +156,7 @@ impl Link {
             answers: 0,
             answering: false,
             orphan: false,
+            paced: false,
             dirty: false,
             written_in: 0,
             pooled: false,

@@ -35,6 +35,11 @@ impl OutQueue {
 
     /// Appends a copy of `bytes`.
     pub(super) fn push(&mut self, bytes: &[u8]) {
+        let room = self.bytes.capacity() - self.bytes.len();
+        if room < bytes.len() {
+            // By a quarter and not to the double: what is set aside and not used counts against nothing.
+            self.bytes.reserve_exact(bytes.len().max(self.bytes.len() / 4));
+        }
         self.bytes.extend(bytes);
     }
 

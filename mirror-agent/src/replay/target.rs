@@ -10,6 +10,7 @@ use rustls::pki_types::ServerName;
 use super::LinkId;
 use super::budget::{Budget, Lease};
 use super::outcome::Dropped;
+use super::pace::Pace;
 use super::replayer::{MAX_BODY_RESERVE_BYTES, SHARED_LINKS};
 use super::settings::{Connections, Settings};
 use crate::http::BodyKind;
@@ -68,6 +69,8 @@ pub(super) struct Target {
     pub(super) connections: Lease,
     pub(super) queued: Lease,
     pub(super) totals: Totals,
+    /// Which connections may be begun.
+    pub(super) pace: Pace,
     /// Idle links that any copy may take.
     pub(super) pool: Vec<LinkId>,
     /// Links of `--connections shared`.
@@ -95,6 +98,7 @@ impl Target {
             connections: Lease::new(config.connections.clone(), 1),
             queued: Lease::new(config.queued.clone(), 256 * 1024),
             totals: Totals::default(),
+            pace: Pace::default(),
             pool: Vec::new(),
             shared: vec![None; shared_links],
             distrusted_until: 0,

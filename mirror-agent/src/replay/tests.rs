@@ -797,6 +797,46 @@ fn a_dead_target_is_left_alone_for_a_while() {
 }
 
 #[test]
+fn the_connections_of_a_burst_are_begun_one_after_the_other() {
+    let (addr, thread) = server(3, |_, mut stream| {
+        let head = read_head(&mut stream);
+        stream.write_all(b"HTTP/1.1 204 No\r\n\r\n").unwrap();
+        head
+    });
+    let mut rig = Rig::new(addr, settings(Connections::PerClient));
+    let mut slots = [LinkSlot::default(); 4];
+    for (n, slot) in slots.iter_mut().take(3).enumerate() {
+        rig.get(slot, &format!("/{n}")).unwrap();
+    }
+    assert_eq!(rig.excluded.0.lock().unwrap().len(), 1);
+    // The client of one that waits goes away: no connection is begun for it.
+    let gone = rig.begin(&mut slots[3], start(BodyKind::Length(5)), "POST / HTTP/1.1\r\n\r\n").unwrap();
+    rig.replayer.abort(gone, Dropped::ClientClosed);
+    let outcomes = rig.settle();
+    assert_eq!(outcomes.len(), 4, "{outcomes:?}");
+    let heads = thread.join().unwrap();
+    let order: Vec<_> = heads.iter().map(|head| &head[..6]).collect();
+    assert_eq!(order, ["GET /0", "GET /1", "GET /2"]);
+}
+
+#[test]
+fn a_burst_at_a_dead_target_tries_it_once() {
+    let dead = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut rig = Rig::new(dead, settings(Connections::PerClient));
+    let mut slots = [LinkSlot::default(); 3];
+    for slot in &mut slots {
+        rig.get(slot, "/").unwrap();
+    }
+    let outcomes = rig.settle();
+    let refused =
+        outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Failed { why: Failed::Refused, .. }));
+    assert_eq!(refused.count(), 1, "{outcomes:?}");
+    let left =
+        outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Dropped { why: Dropped::BackOff, .. }));
+    assert_eq!((left.count(), outcomes.len()), (2, 3), "{outcomes:?}");
+}
+
+#[test]
 fn an_aborted_body_is_withdrawn_before_its_first_byte_and_reset_after_it() {
     let (addr, thread) = server(2, |i, mut stream| {
         if i == 0 {

@@ -59,6 +59,8 @@ struct Link {
     /// The owner will send no more: close when the last answer was read.
     orphan: bool,
     orphaned_at: u64,
+    /// It waits until its connection may be begun.
+    paced: bool,
     /// In the list of links to look at, or waits for its turn.
     dirty: bool,
     /// Copies that wait for more than their turn: for a connection, a stream, or a socket that takes bytes again.

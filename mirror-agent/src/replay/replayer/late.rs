@@ -13,13 +13,15 @@ impl Replayer {
         let waiting =
             self.books.unfinished() > 0 || self.books.targets.iter().any(|target| !target.pool.is_empty());
         let scan = waiting.then_some(self.next_scan);
-        [scan, self.books.next_time_wait(), self.turns.next()].into_iter().flatten().min()
+        let others = [self.books.next_time_wait(), self.books.next_connect(), self.turns.next()];
+        others.into_iter().chain([scan]).flatten().min()
     }
 
     /// Ends what has waited too long.
     pub fn tick(&mut self) {
         let now = self.now;
         self.books.leave_time_wait(now);
+        self.connect_waiting();
         if now < self.next_scan {
             return;
         }

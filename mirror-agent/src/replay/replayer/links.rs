@@ -127,7 +127,50 @@ impl Replayer {
         self.after_copies_left(id);
     }
 
+    /// Begins the connection of a link, or has it wait until that is its turn.
     pub(super) fn connect(&mut self, id: LinkId) {
+        let now = self.now;
+        let Some(link) = self.live(id).filter(|link| !link.paced) else { return };
+        let shadow = link.shadow;
+        let Some(target) = self.books.targets.get_mut(shadow) else { return };
+        let begins = target.pace.begin(id, now);
+        if begins {
+            self.connect_now(id);
+        } else if let Some(link) = self.live(id) {
+            link.paced = true;
+        }
+    }
+
+    /// Begins the connections whose turn has come.
+    pub(super) fn connect_waiting(&mut self) {
+        let now = self.now;
+        for shadow in 0..self.books.targets.len() {
+            while let Some(id) = self.books.targets.get_mut(shadow).and_then(|target| target.pace.next(now)) {
+                let waits = self.live(id).is_some_and(|link| {
+                    link.paced = false;
+                    !link.copies.is_empty()
+                });
+                let backs_off = self.books.targets.get(shadow).is_some_and(|target| target.backs_off(now));
+                if waits && !backs_off {
+                    self.connect_now(id);
+                    continue;
+                }
+                self.settled(shadow, id);
+                if waits {
+                    self.give_up(id, Dropped::BackOff);
+                }
+            }
+        }
+    }
+
+    /// The connection of a link is not fresh any more.
+    pub(super) fn settled(&mut self, shadow: usize, id: LinkId) {
+        if let Some(target) = self.books.targets.get_mut(shadow) {
+            target.pace.settled(id);
+        }
+    }
+
+    fn connect_now(&mut self, id: LinkId) {
         let now = self.now;
         let Some(link) = self.links.get_mut(id.index as usize) else { return };
         let Some(target) = self.books.targets.get_mut(link.shadow) else { return };
@@ -198,6 +241,7 @@ impl Replayer {
             State::Open(transport) => (transport, true),
         };
         self.books.close(shadow, transport, open, reset, (&self.registry, now));
+        self.settled(shadow, id);
     }
 
     /// The connection of a link is gone: books what is lost with it and goes on with the rest on a new one.

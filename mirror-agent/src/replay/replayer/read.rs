@@ -119,6 +119,11 @@ impl Replayer {
     pub(super) fn answered(&mut self, id: LinkId) {
         let Some(link) = self.live(id) else { return };
         link.answered();
+        let (first, shadow) = (link.answers == 1, link.shadow);
+        if first {
+            self.settled(shadow, id);
+        }
+        let Some(link) = self.live(id) else { return };
         if link.copies.front().is_some_and(QueuedCopy::tunnels) {
             // What waited for it may go now.
             self.mark_dirty(id);

@@ -126,6 +126,7 @@ impl H2Replayer {
             next_serial: 0,
             orphan: false,
             orphaned_at: 0,
+            paced: false,
             dirty: false,
             held_up: false,
             short: false,

@@ -100,7 +100,45 @@ impl H2Replayer {
         }
     }
 
+    /// Begins a connection for a link, or has it wait until that is its turn.
     pub(super) fn connect(&mut self, id: LinkId) {
+        let now = self.now;
+        let Some(link) = self.link(id).filter(|link| !link.paced) else { return };
+        let shadow = link.shadow;
+        let Some(target) = self.books.targets.get_mut(shadow) else { return };
+        if target.pace.begin(id, now) {
+            self.connect_now(id);
+        } else if let Some(link) = self.link_mut(id) {
+            link.paced = true;
+        }
+    }
+
+    /// Begins the connections whose turn has come.
+    pub(super) fn connect_waiting(&mut self) {
+        let now = self.now;
+        for shadow in 0..self.books.targets.len() {
+            while let Some(id) = self.books.targets.get_mut(shadow).and_then(|target| target.pace.next(now)) {
+                let waits = self.link_mut(id).is_some_and(|link| {
+                    link.paced = false;
+                    link.conn.is_none() && !link.waiting.is_empty()
+                });
+                if waits {
+                    self.connect_now(id);
+                } else {
+                    self.settled(shadow, id);
+                }
+            }
+        }
+    }
+
+    /// The connection that was begun last for a link is not fresh any more.
+    fn settled(&mut self, shadow: usize, id: LinkId) {
+        if let Some(target) = self.books.targets.get_mut(shadow) {
+            target.pace.settled(id);
+        }
+    }
+
+    fn connect_now(&mut self, id: LinkId) {
         let now = self.now;
         let Some(link) = self.link(id) else { return };
         let shadow = link.shadow;
@@ -116,6 +154,7 @@ impl H2Replayer {
             None
         };
         if let Some(why) = refused {
+            self.settled(shadow, id);
             return self.drop_waiting(id, why);
         }
         let entry = self.conns.vacant_entry();
@@ -225,6 +264,7 @@ impl H2Replayer {
             target.totals.discarded_bytes += more.0;
             if now_ready {
                 target.succeeded();
+                target.pace.settled(link);
                 target.totals.connections += 1;
                 target.totals.connects += 1;
             }
@@ -382,6 +422,7 @@ impl H2Replayer {
         if let Some(transport) = transport {
             self.books.close(conn.shadow, transport, was_ready, reset, (&self.registry, now));
         }
+        self.settled(conn.shadow, conn.link);
     }
 }
 

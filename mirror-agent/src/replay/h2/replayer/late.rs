@@ -10,7 +10,8 @@ impl H2Replayer {
     #[must_use]
     pub fn next_deadline(&self) -> Option<u64> {
         let scan = (self.books.unfinished() > 0 || self.expecting()).then_some(self.next_scan);
-        [scan, self.books.next_time_wait(), self.turns.next()].into_iter().flatten().min()
+        let others = [self.books.next_time_wait(), self.books.next_connect(), self.turns.next()];
+        others.into_iter().chain([scan]).flatten().min()
     }
 
     /// A connection is to come about, or to give a sign of life.
@@ -25,6 +26,7 @@ impl H2Replayer {
     pub fn tick(&mut self) {
         let now = self.now;
         self.books.leave_time_wait(now);
+        self.connect_waiting();
         if now < self.next_scan {
             return;
         }
