@@ -13,6 +13,7 @@ use crate::replay::h2::mux::{Mux, code};
 use crate::replay::h2::wire::Opening;
 use crate::replay::outcome::{Dropped, Failed, Outcome};
 use crate::replay::replayer::connect_failure;
+use crate::replay::settings::Connections;
 use crate::replay::transport::Transport;
 
 impl H2Replayer {
@@ -106,7 +107,8 @@ impl H2Replayer {
         let Some(link) = self.link(id).filter(|link| !link.paced) else { return };
         let shadow = link.shadow;
         let Some(target) = self.books.targets.get_mut(shadow) else { return };
-        if target.pace.begin(id, now) {
+        // A few links that many share are no burst.
+        if target.settings.connections == Connections::Shared || target.pace.begin(id, now) {
             self.connect_now(id);
         } else if let Some(link) = self.link_mut(id) {
             link.paced = true;
