@@ -3,16 +3,32 @@
 use std::collections::VecDeque;
 use std::io::IoSlice;
 
-/// Allocations larger than this are given back when a queue runs empty, bytes.
+use smallvec::SmallVec;
+
+/// Most bytes of a block.
+const BLOCK_BYTES: usize = 64 * 1024;
+/// A block larger than this is given back when a queue runs empty, bytes.
 const KEEP_CAPACITY: usize = 4096;
+/// Most slices, and so blocks, that one write takes.
+pub(super) const MAX_SLICES: usize = 16;
+
+/// What one write takes.
+pub(super) type Slices<'a> = SmallVec<[IoSlice<'a>; 4]>;
 
 /// A stream of bytes with three positions: `base <= written <= end`. What lies before `written` was written to the
 /// socket and is kept only for a keep-alive race; what lies after it is still to be written.
 ///
 /// Positions count from the first byte the link ever had, over all its connections.
+///
+/// The bytes lie in blocks, so that a queue that grows to megabytes is not copied while it does, takes little more memory than it
+/// holds, and gives back what was written.
 #[derive(Debug, Default)]
 pub(super) struct OutQueue {
-    bytes: VecDeque<u8>,
+    /// All but the last are full; none is empty but one that is kept.
+    blocks: VecDeque<Vec<u8>>,
+    /// Bytes of the first block that are forgotten.
+    skip: usize,
+    held: usize,
     base: u64,
     written: u64,
 }
@@ -20,7 +36,7 @@ pub(super) struct OutQueue {
 impl OutQueue {
     /// Position of the first byte after the last one.
     pub(super) fn end(&self) -> u64 {
-        self.base + self.bytes.len() as u64
+        self.base + self.held as u64
     }
 
     /// Position of the first byte that was not written yet.
@@ -30,28 +46,43 @@ impl OutQueue {
 
     /// Bytes held, written or not.
     pub(super) fn held(&self) -> u64 {
-        self.bytes.len() as u64
+        self.held as u64
     }
 
     /// Appends a copy of `bytes`.
-    pub(super) fn push(&mut self, bytes: &[u8]) {
-        let room = self.bytes.capacity() - self.bytes.len();
-        if room < bytes.len() {
-            // By a quarter and not to the double: what is set aside and not used counts against nothing.
-            self.bytes.reserve_exact(bytes.len().max(self.bytes.len() / 4));
+    pub(super) fn push(&mut self, mut bytes: &[u8]) {
+        self.held += bytes.len();
+        while !bytes.is_empty() {
+            if self.blocks.back().is_none_or(|last| last.len() == BLOCK_BYTES) {
+                self.blocks.push_back(Vec::new());
+            }
+            let Some(last) = self.blocks.back_mut() else { return };
+            let (here, rest) = bytes.split_at(bytes.len().min(BLOCK_BYTES - last.len()));
+            if last.capacity() - last.len() < here.len() {
+                let double = last.len().min(BLOCK_BYTES - last.len());
+                last.reserve_exact(here.len().max(double));
+            }
+            last.extend_from_slice(here);
+            bytes = rest;
         }
-        self.bytes.extend(bytes);
     }
 
-    /// The bytes from `written` to `upto`, as at most two slices.
-    pub(super) fn unsent(&self, upto: u64) -> [IoSlice<'_>; 2] {
-        let from = index(self.written - self.base);
-        let to = index(upto.clamp(self.written, self.end()) - self.base);
-        let (front, back) = self.bytes.as_slices();
-        let split = front.len();
-        let first = front.get(from.min(split)..to.min(split)).unwrap_or_default();
-        let second = back.get(from.saturating_sub(split)..to.saturating_sub(split)).unwrap_or_default();
-        [IoSlice::new(first), IoSlice::new(second)]
+    /// The bytes from `written` to `upto`, as far as one write takes them.
+    pub(super) fn unsent(&self, upto: u64) -> Slices<'_> {
+        let mut from = index(self.written - self.base) + self.skip;
+        let mut to = index(upto.clamp(self.written, self.end()) - self.base) + self.skip;
+        let mut slices = Slices::new();
+        for block in &self.blocks {
+            if from < to && from < block.len() {
+                slices.push(IoSlice::new(block.get(from..to.min(block.len())).unwrap_or_default()));
+            }
+            from = from.saturating_sub(block.len());
+            to = to.saturating_sub(block.len());
+            if to == 0 || slices.len() == MAX_SLICES {
+                break;
+            }
+        }
+        slices
     }
 
     /// `count` more bytes were written.
@@ -69,22 +100,36 @@ impl OutQueue {
 
     /// Forgets written bytes before `position`.
     pub(super) fn release(&mut self, position: u64) {
-        let gone = index(position.min(self.written).saturating_sub(self.base)).min(self.bytes.len());
-        if gone == self.bytes.len() {
-            self.bytes.clear();
-            if self.bytes.capacity() > KEEP_CAPACITY {
-                self.bytes = VecDeque::new();
-            }
-        } else {
-            self.bytes.drain(..gone);
-        }
+        let gone = index(position.min(self.written).saturating_sub(self.base)).min(self.held);
         self.base += gone as u64;
+        self.held -= gone;
+        self.skip += gone;
+        if self.held == 0 {
+            return self.keep_one();
+        }
+        while let Some(first) = self.blocks.front()
+            && self.skip >= first.len()
+        {
+            self.skip -= first.len();
+            self.blocks.pop_front();
+        }
     }
 
     /// Cuts off what lies at and after `position`, which must not have been written.
     pub(super) fn truncate(&mut self, position: u64) {
         debug_assert!(position >= self.written, "cuts off bytes that were written");
-        self.bytes.truncate(index(position.saturating_sub(self.base)));
+        self.held = index(position.saturating_sub(self.base)).min(self.held);
+        if self.held == 0 {
+            return self.keep_one();
+        }
+        let mut left = self.skip + self.held;
+        let mut blocks = 0;
+        for block in &mut self.blocks {
+            block.truncate(left);
+            left -= block.len();
+            blocks += usize::from(!block.is_empty());
+        }
+        self.blocks.truncate(blocks);
     }
 
     /// Everything from `position` on is to be written again.
@@ -98,6 +143,17 @@ impl OutQueue {
         self.written = self.written.max(position.min(self.end()));
         self.release(position);
     }
+
+    /// Nothing is held: a small block stays, for the next small copy.
+    fn keep_one(&mut self) {
+        self.skip = 0;
+        self.blocks.truncate(1);
+        if self.blocks.front().is_some_and(|block| block.capacity() > KEEP_CAPACITY) {
+            self.blocks = VecDeque::new();
+        } else if let Some(block) = self.blocks.front_mut() {
+            block.clear();
+        }
+    }
 }
 
 /// A distance within the queue as an index; a queue never holds more than fits into memory.
@@ -107,7 +163,11 @@ fn index(distance: u64) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::OutQueue;
+    use std::collections::VecDeque;
+
+    use proptest::prelude::*;
+
+    use super::{BLOCK_BYTES, KEEP_CAPACITY, MAX_SLICES, OutQueue};
 
     fn unsent(queue: &OutQueue, upto: u64) -> Vec<u8> {
         queue.unsent(upto).iter().flat_map(|s| s.to_vec()).collect()
@@ -166,6 +226,97 @@ mod tests {
             }
             queue.wrote(u64::MAX / 2);
             queue.release(queue.written());
+        }
+    }
+
+    /// What may be done to a queue; numbers are lengths, or shares of 255 of what is there.
+    #[derive(Clone, Copy, Debug)]
+    enum Act {
+        Push(usize),
+        Wrote(u8),
+        Release(u8),
+        Truncate(u8),
+        Rewind(u8),
+        SkipTo(u8),
+        Past(usize),
+    }
+
+    fn act() -> impl Strategy<Value = Act> {
+        let len = prop_oneof![0..200_usize, BLOCK_BYTES - 2..BLOCK_BYTES + 2, 0..3 * BLOCK_BYTES];
+        prop_oneof![
+            4 => len.clone().prop_map(Act::Push),
+            3 => any::<u8>().prop_map(Act::Wrote),
+            2 => any::<u8>().prop_map(Act::Release),
+            1 => any::<u8>().prop_map(Act::Truncate),
+            1 => any::<u8>().prop_map(Act::Rewind),
+            1 => any::<u8>().prop_map(Act::SkipTo),
+            1 => len.prop_map(Act::Past),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_queue_of_blocks_is_a_queue_of_bytes(acts in prop::collection::vec(act(), 0..30)) {
+            let mut queue = OutQueue::default();
+            // The model: the bytes from `base` on, and how many of them are written.
+            let (mut model, mut base, mut done) = (VecDeque::new(), 0_u64, 0_usize);
+            let mut next = 0_u32;
+            let share = |part: u8, of: usize| of * usize::from(part) / 255;
+            for act in acts {
+                match act {
+                    Act::Push(len) => {
+                        let bytes: Vec<u8> = (0..len).map(|_| { next = next.wrapping_mul(77).wrapping_add(1); (next >> 8) as u8 }).collect();
+                        queue.push(&bytes);
+                        model.extend(bytes);
+                    }
+                    Act::Wrote(part) => {
+                        let count = share(part, model.len() - done);
+                        queue.wrote(count as u64);
+                        done += count;
+                    }
+                    Act::Release(part) => {
+                        let count = share(part, done);
+                        queue.release(base + count as u64);
+                        model.drain(..count);
+                        (base, done) = (base + count as u64, done - count);
+                    }
+                    Act::Truncate(part) => {
+                        let keep = done + share(part, model.len() - done);
+                        queue.truncate(base + keep as u64);
+                        model.truncate(keep);
+                    }
+                    Act::Rewind(part) => {
+                        done = share(part, done);
+                        queue.rewind(base + done as u64);
+                    }
+                    Act::SkipTo(part) => {
+                        let count = share(part, model.len());
+                        queue.skip_to(base + count as u64);
+                        model.drain(..count);
+                        (base, done) = (base + count as u64, done.saturating_sub(count));
+                    }
+                    Act::Past(len) if done == model.len() => {
+                        queue.wrote_past(len as u64);
+                        base += (done + len) as u64;
+                        model.clear();
+                        done = 0;
+                    }
+                    Act::Past(_) => {}
+                }
+                prop_assert_eq!((queue.held(), queue.written()), (model.len() as u64, base + done as u64));
+                prop_assert_eq!(queue.end(), base + model.len() as u64);
+                let whole: Vec<u8> = model.iter().skip(done).copied().collect();
+                let slices = queue.unsent(u64::MAX);
+                let sent = unsent(&queue, u64::MAX);
+                prop_assert!(whole.starts_with(&sent));
+                prop_assert!(sent.len() == whole.len() || slices.len() == MAX_SLICES);
+                prop_assert!(slices.iter().all(|slice| !slice.is_empty()));
+                let half = base + (done + whole.len() / 2) as u64;
+                prop_assert!(unsent(&queue, half).len() <= whole.len() / 2);
+                let capacity: usize = queue.blocks.iter().map(Vec::capacity).sum();
+                prop_assert!(capacity <= model.len() + 2 * BLOCK_BYTES);
+                prop_assert!(!model.is_empty() || capacity <= KEEP_CAPACITY);
+            }
         }
     }
 }

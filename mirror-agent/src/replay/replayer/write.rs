@@ -6,6 +6,7 @@ use super::{CopyId, DIRECT_WRITE_BYTES, Replayer};
 use crate::replay::LinkId;
 use crate::replay::link::State;
 use crate::replay::outcome::{Dropped, Failed, Report};
+use crate::replay::queue::MAX_SLICES;
 
 impl Replayer {
     /// More of the body of a copy, exactly as the client sent it.
@@ -36,11 +37,17 @@ impl Replayer {
         let clock = self.clock;
         let Some(link) = self.live(id.link) else { return &[] };
         let end = link.queue.end();
-        let [first, second] = link.queue.unsent(end);
-        let queued = first.len() + second.len();
+        let mut slices = link.queue.unsent(end);
+        let queued: usize = slices.iter().map(|slice| slice.len()).sum();
+        if queued as u64 != end - link.queue.written() {
+            return bytes;
+        }
+        slices.push(IoSlice::new(bytes));
         let State::Open(transport) = &mut link.state else { return bytes };
         let began = clock();
-        let wrote = match transport.write(&[first, second, IoSlice::new(bytes)]) {
+        let wrote = transport.write(&slices);
+        drop(slices);
+        let wrote = match wrote {
             Ok(wrote) => wrote,
             Err(error) => {
                 self.broken(id.link, &error);
@@ -134,28 +141,33 @@ impl Replayer {
 
     pub(super) fn write(&mut self, id: LinkId) {
         let clock = self.clock;
-        let Some(link) = self.live(id) else { return };
-        let gate = link.gate();
-        let [first, second] = link.queue.unsent(gate);
-        let State::Open(transport) = &mut link.state else { return };
-        if transport.blocked {
-            return;
-        }
-        if first.is_empty() && second.is_empty() {
-            self.settle_written(id);
-            return;
-        }
-        let slices = [first, second];
-        let used = if slices[1].is_empty() { 1 } else { 2 };
-        let began = clock();
-        match transport.write(slices.get(..used).unwrap_or_default()) {
-            Ok(0) => {}
-            Ok(wrote) => {
-                link.queue.wrote(wrote as u64);
-                self.wrote(id, wrote as u64, began);
-                self.settle_written(id);
+        loop {
+            let Some(link) = self.live(id) else { return };
+            let gate = link.gate();
+            let slices = link.queue.unsent(gate);
+            let State::Open(transport) = &mut link.state else { return };
+            if transport.blocked {
+                return;
             }
-            Err(error) => self.broken(id, &error),
+            let blocks = slices.len();
+            let began = clock();
+            let wrote = if slices.is_empty() { Ok(0) } else { transport.write(&slices) };
+            drop(slices);
+            match wrote {
+                Ok(0) if blocks > 0 => return,
+                Ok(wrote) => {
+                    link.queue.wrote(wrote as u64);
+                    if wrote > 0 {
+                        self.wrote(id, wrote as u64, began);
+                    }
+                    // One write takes so many blocks and no more; the socket seldom takes as many.
+                    self.settle_written(id);
+                    if blocks < MAX_SLICES {
+                        return;
+                    }
+                }
+                Err(error) => return self.broken(id, &error),
+            }
         }
     }
 
