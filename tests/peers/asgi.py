@@ -82,6 +82,11 @@ async def socket(scope, receive, send):
         told = b"t" + text.encode() if text is not None else b"b" + data
         digest.update(b"%d:" % len(told) + told)
         count, messages = count + len(told) - 1, messages + 1
+        if text == "close " + scope["server"][0]:
+            await send({"type": "websocket.close", "code": 4001})
+            # What hypercorn tells of every end.
+            code = 1006
+            break
         await send({"type": "websocket.send", "text": text} if text is not None else {"type": "websocket.send", "bytes": data})
     log(
         id=first.get("x-request-id", ""),

@@ -2,8 +2,8 @@
 
 ws_client.py ADDRESS MODE COUNT [GATE]
 
-MODE: close: COUNT sockets that end as they should; drop: that end without a word; hold: that wait for the file GATE after their
-first messages. Prints `done OK FAILED`.
+MODE: close: COUNT sockets that end as they should; drop: that end without a word; server: that ask the server at ADDRESS, and no other
+that hears of it, to end them; hold: that wait for the file GATE after their first messages. Prints `done OK FAILED`.
 """
 
 import asyncio
@@ -45,6 +45,10 @@ async def one(n, places):
             await say(socket, n + 1)
         if MODE == "drop":
             socket.transport.abort()
+        elif MODE == "server":
+            await socket.send("close " + ADDRESS.rpartition(":")[0])
+            await socket.wait_closed()
+            assert socket.close_code == 4001, socket.close_code
         else:
             await socket.close()
 

@@ -70,7 +70,8 @@ fn every_kept_capture_gives_the_lines_that_were_checked_by_hand() {
     for entry in fs::read_dir(captures()).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
-        let Some(stem) = name.strip_suffix(".pcap").or_else(|| name.strip_suffix(".pcap.gz")) else {
+        let Some(stem) = [".pcap", ".pcap.gz", ".pcapng"].iter().find_map(|end| name.strip_suffix(end))
+        else {
             continue;
         };
         let expected = fs::read_to_string(captures().join(format!("{stem}.jsonl"))).unwrap();
@@ -81,7 +82,7 @@ fn every_kept_capture_gives_the_lines_that_were_checked_by_hand() {
         assert_eq!(text(&piped.stdout), expected, "{name} by standard input");
         seen += 1;
     }
-    assert!(seen >= 4, "only {seen} captures were found");
+    assert!(seen >= 7, "only {seen} captures were found");
 }
 
 #[test]

@@ -84,6 +84,18 @@ fn clients_that_vanish_end_their_tunnels_at_the_shadow_too() {
 }
 
 #[test]
+fn a_primary_that_ends_its_sockets_ends_those_of_the_shadow_by_what_its_clients_answer() {
+    let world = World::routed();
+    let scene = Scene::new(&world, &[]);
+    // The shadow reads the same words and would go on: they name the primary.
+    scene.sockets(&world, "server", 20);
+    scene.primary.has_logged(20);
+    scene.shadow.has_logged(20);
+    same_sockets(&scene.primary.requests(), &scene.shadow.requests());
+    tunnelled(&finish(&world, scene.mirror, 20), 20);
+}
+
+#[test]
 fn messages_reach_the_shadow_while_the_socket_is_open_and_a_shadow_that_dies_is_invisible() {
     let world = World::routed();
     let mut scene = Scene::new(&world, &[]);
