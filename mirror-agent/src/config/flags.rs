@@ -213,7 +213,7 @@ pub struct TapFlags {
     #[arg(long, value_name = "NUMBER", help_heading = RESOURCE)]
     pub shards: Option<u32>,
 
-    /// Size of each worker's ring, a power of two from 64KiB to 256MiB [default: what an eighth of --memory has room for].
+    /// Size of each worker's ring, a power of two from 64KiB to 256MiB [default: what a quarter of --memory has room for].
     ///
     /// The kernel puts what it copies there. A larger one outlasts a longer pause of its worker; in one of 64KiB the longest
     /// segments find no room.

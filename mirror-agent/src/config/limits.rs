@@ -22,8 +22,8 @@ const QUEUE_FLOOR: u64 = 1 << 20;
 /// What the program takes whatever passes it, bytes: code, threads, tables of a fixed size.
 const PROGRAM: u64 = 20 << 20;
 
-/// What is shared out of a ceiling of `memory` bytes, at least [`MEMORY_FLOOR`]: a quarter each for rings (an eighth, which is
-/// mapped twice, unless more is asked for), for flows and for queues, a sixteenth for HTTP/2. What is left over holds the program.
+/// What is shared out of a ceiling of `memory` bytes, at least [`MEMORY_FLOOR`]: a quarter each for rings, for flows and for
+/// queues, a sixteenth for HTTP/2. What is left over holds the program.
 #[must_use]
 pub fn shared_memory(memory: u64) -> u64 {
     memory.min(memory.saturating_sub(PROGRAM) / 13 * 16)
@@ -137,20 +137,20 @@ pub(super) fn ring(flags: &TapFlags) -> Result<Option<u32>, Error> {
     }
 }
 
-/// Bytes of each ring when there are `shards` of them: what was asked for, up to a quarter of the memory over the shards; else
-/// half of that, since its pages are mapped twice and the kernel counts them so (VmRSS, VmHWM).
+/// Bytes of each ring when there are `shards` of them: what was asked for, or the largest power of two within their share, a
+/// quarter of the memory over the shards.
 pub(super) fn ring_bytes(memory: u64, asked: Option<u32>, shards: u16) -> Result<u32, Error> {
-    let share = ring_share(memory, shards, 4);
+    let share = ring_share(memory, shards);
     match asked {
         Some(asked) if asked > share => Err(ring_over_share(asked, shards, share)),
         Some(asked) => Ok(asked),
-        None => Ok(ring_share(memory, shards, 8)),
+        None => Ok(share),
     }
 }
 
-/// The largest ring for each of `shards` if all together have one of so many `parts` of the memory.
-fn ring_share(memory: u64, shards: u16, parts: u64) -> u32 {
-    let share = shared_memory(memory) / parts / u64::from(shards.max(1));
+/// The largest ring that each of `shards` has its share for.
+fn ring_share(memory: u64, shards: u16) -> u32 {
+    let share = shared_memory(memory) / 4 / u64::from(shards.max(1));
     let share = u32::try_from(share).unwrap_or(u32::MAX).clamp(RING_FLOOR_BYTES, MAX_RING_BYTES);
     1 << share.ilog2()
 }

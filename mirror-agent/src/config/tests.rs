@@ -283,14 +283,14 @@ mod accepted {
     }
 
     #[test]
-    fn rings_take_an_eighth_of_the_memory_or_what_is_asked_for_within_a_quarter() {
+    fn rings_take_a_quarter_of_the_memory_or_what_is_asked_for_within_it() {
         let ring =
             |more: &[&str], shards| with(more).unwrap().ring_bytes(shards).map_err(|error| error.to_string());
-        assert_eq!(ring(&[], 1), Ok(16 << 20));
-        assert_eq!(ring(&[], 3), Ok(4 << 20), "a power of two");
+        assert_eq!(ring(&[], 1), Ok(32 << 20));
+        assert_eq!(ring(&[], 3), Ok(8 << 20), "a power of two");
         assert_eq!(
             ring(&["--memory", "32MiB"], 8),
-            Ok(128 << 10),
+            Ok(256 << 10),
             "the program takes most of the least there is"
         );
         assert_eq!(ring(&["--memory", "64GiB"], 1), Ok(256 << 20));

@@ -10,8 +10,8 @@ use std::collections::VecDeque;
 
 use super::LinkId;
 
-/// A connection without an answer is fresh for so long, ns: a shard begins at least a thousand connections a second.
-pub(super) const FRESH_NS: u64 = 1_000_000;
+/// A connection without an answer is fresh for so long, ns: a shard begins at least four connections a millisecond.
+pub(super) const FRESH_NS: u64 = 250_000;
 /// A connection that ended so long ago is not replaced any more, ns.
 const REPLACED_NS: u64 = 100_000_000;
 
