@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use super::LinkId;
 
 /// A connection without an answer is fresh for so long, ns: a shard begins at least four connections a millisecond.
-pub(super) const FRESH_NS: u64 = 250_000;
+pub(super) const MAX_FRESH_NS: u64 = 250_000;
 /// A connection that ended so long ago is not replaced any more, ns.
 const REPLACED_NS: u64 = 100_000_000;
 
@@ -61,7 +61,7 @@ impl Pace {
             return None;
         }
         Some(match self.fresh {
-            Some((begun, _)) if self.ended == 0 => begun + FRESH_NS,
+            Some((begun, _)) if self.ended == 0 => begun + MAX_FRESH_NS,
             _ => 0,
         })
     }
@@ -74,7 +74,7 @@ impl Pace {
             self.ended -= 1;
             return true;
         }
-        if self.fresh.is_some_and(|(begun, _)| now < begun + FRESH_NS) {
+        if self.fresh.is_some_and(|(begun, _)| now < begun + MAX_FRESH_NS) {
             return false;
         }
         self.fresh = Some((now, id));
@@ -84,7 +84,7 @@ impl Pace {
 
 #[cfg(test)]
 mod tests {
-    use super::{FRESH_NS, LinkId, Pace, REPLACED_NS};
+    use super::{LinkId, MAX_FRESH_NS, Pace, REPLACED_NS};
 
     fn id(index: u32) -> LinkId {
         LinkId { index, generation: 7 }
@@ -95,16 +95,16 @@ mod tests {
         let mut pace = Pace::default();
         assert!(pace.begin(id(0), 1_000) && pace.due().is_none());
         assert!(!pace.begin(id(1), 1_000) && !pace.begin(id(2), 1_001) && !pace.begin(id(3), 1_002));
-        assert_eq!((pace.next(2_000), pace.due()), (None, Some(1_000 + FRESH_NS)));
+        assert_eq!((pace.next(2_000), pace.due()), (None, Some(1_000 + MAX_FRESH_NS)));
         // An answer lets the next one begin, the clock the one after it.
         pace.settled(id(0));
         assert_eq!((pace.due(), pace.next(2_000), pace.next(2_000)), (Some(0), Some(id(1)), None));
-        assert_eq!((pace.due(), pace.next(2_000 + FRESH_NS)), (Some(2_000 + FRESH_NS), Some(id(2))));
+        assert_eq!((pace.due(), pace.next(2_000 + MAX_FRESH_NS)), (Some(2_000 + MAX_FRESH_NS), Some(id(2))));
         // A late answer of one that is not fresh any more says nothing.
         pace.settled(id(1));
-        assert_eq!(pace.next(3_000 + FRESH_NS), None);
+        assert_eq!(pace.next(3_000 + MAX_FRESH_NS), None);
         pace.settled(id(2));
-        assert_eq!((pace.next(3_000 + FRESH_NS), pace.due()), (Some(id(3)), None));
+        assert_eq!((pace.next(3_000 + MAX_FRESH_NS), pace.due()), (Some(id(3)), None));
     }
 
     #[test]

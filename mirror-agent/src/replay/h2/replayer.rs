@@ -1,9 +1,10 @@
 //! The machine that moves copies through streams.
 //!
 //! One state machine in rooms, as for HTTP/1: `admit` begins a copy and takes what comes of it; here is the shard's loop and
-//! the books; `conns` makes and loses connections, `streams` moves bytes, `late` looks at the clock.
+//! the books; `connect` makes connections, `conns` turns to them and loses them, `streams` moves bytes, `late` looks at the clock.
 
 mod admit;
+mod connect;
 mod conns;
 mod late;
 mod room;
