@@ -315,7 +315,11 @@ impl Connection {
             }
         }
         // Until its line is whole, each byte of it may show that it is none.
-        let Some(line) = self.framer.line_so_far() else { return true };
+        let Some(line) = self.framer.line_so_far() else {
+            // With a part of its fields, if there is a head.
+            trial.begun |= !self.framer.gathered().is_empty();
+            return true;
+        };
         let begins = may_begin(line);
         trial.begun |= begins;
         begins || may_yet_begin(line)

@@ -16,7 +16,7 @@ const WS: &str =
 const H2C: &str = "GET /up HTTP/1.1\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n\r\n";
 
 /// Cuts of a segment into pieces.
-const CUTS: [&[usize]; 6] = [&[usize::MAX], &[1], &[2, 5], &[3, 1, 7], &[16, 5], &[usize::MAX]];
+const CUTS: [&[usize]; 6] = [&[usize::MAX], &[1], &[2, 5], &[3, 1, 7], &[16, 5], &[1, 200]];
 
 #[test]
 fn what_is_no_preface_after_an_upgrade_is_counted_whole_in_any_cut() {
@@ -132,6 +132,7 @@ fn a_segment_that_is_half_a_request_line_is_a_candidate_in_any_cut() {
     for (first, second, found) in [
         // A scheme may go on.
         ("GET htt", "p://a/a HTTP/1.1\r\nHost: a\r\n\r\n", &b"GET htt"[..]),
+        ("GET /a HTTP/1.1\r\nHo", "st: a\r\n\r\n", b"GET /a HTTP/1.1\r\nHost"),
         // What cannot stand in a target shows that this is none, and what is answered next is a request.
         ("word TCP4 x", "GET /a HTTP/1.1\r\nHost: a\r\n\r\n", b"GET /a"),
         ("word /\0", "GET /a HTTP/1.1\r\nHost: a\r\n\r\n", b"GET /a"),
