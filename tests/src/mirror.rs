@@ -1,8 +1,9 @@
 //! The `mirror` binary under test.
 
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::process::{Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -35,6 +36,23 @@ pub fn binary() -> PathBuf {
         },
         PathBuf::from,
     )
+}
+
+/// Runs `mirror inspect` with these arguments, and `input` as standard input.
+///
+/// # Panics
+/// When it cannot be run.
+#[must_use]
+pub fn inspect(args: &[&str], input: &[u8]) -> Output {
+    let mut command = Command::new(binary());
+    command.arg("inspect").args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("mirror starts");
+    let mut stdin = child.stdin.take().expect("it was asked for");
+    std::thread::scope(|scope| {
+        // It may end before it read everything.
+        scope.spawn(move || drop(stdin.write_all(input)));
+        child.wait_with_output().expect("mirror ends")
+    })
 }
 
 /// A running `mirror run`.

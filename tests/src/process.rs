@@ -132,12 +132,7 @@ impl Process {
     /// Peak resident memory (`VmHWM`), bytes; 0 when it has ended.
     #[must_use]
     pub fn peak_memory(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap_or_default();
-        status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmHWM:"))
-            .and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok())
-            .map_or(0, |kib| kib * 1024)
+        peak_memory(self.pid())
     }
 
     /// CPU time used so far, in clock ticks of 10 ms; 0 when it has ended.
@@ -189,4 +184,15 @@ fn last_words(lines: &[String], count: usize) -> Vec<String> {
 
 fn snapshot(lines: &Lines) -> Vec<String> {
     lines.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+}
+
+/// The most memory that process `pid` had resident so far (`VmHWM`), bytes; 0 when it has ended.
+#[must_use]
+pub fn peak_memory(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok())
+        .map_or(0, |kib| kib * 1024)
 }

@@ -3,29 +3,14 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a scenario ends by a panic")]
 
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 
-use mirror_tests::mirror::binary;
+use mirror_tests::mirror::inspect;
 use serde_json::Value;
 
 fn captures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("captures")
-}
-
-/// Runs `mirror inspect` with these arguments, and `input` as standard input.
-fn inspect(args: &[&str], input: &[u8]) -> Output {
-    let mut command = Command::new(binary());
-    command.arg("inspect").args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    let input = input.to_vec();
-    // It may end before it read everything.
-    let writer = std::thread::spawn(move || stdin.write_all(&input));
-    let output = child.wait_with_output().unwrap();
-    let _closed = writer.join().unwrap();
-    output
 }
 
 fn text(bytes: &[u8]) -> String {

@@ -4,10 +4,7 @@
 //! The rules are those of RFC 9112; the number behind a case is its section.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a scenario ends by a panic")]
 
-use std::io::Write;
-use std::process::{Command, Stdio};
-
-use mirror_tests::mirror::binary;
+use mirror_tests::mirror::inspect;
 use serde_json::Value;
 
 /// What a client sends, and the requests in it: `METHOD target body_len framing`, with `cut` behind one that is not complete.
@@ -130,19 +127,8 @@ fn capture(len: usize) -> Vec<u8> {
 }
 
 /// What `mirror inspect` says of a capture: for each case its requests, as lines of JSON.
-fn inspect(capture: &[u8]) -> Vec<Vec<Value>> {
-    let mut child = Command::new(binary())
-        .args(["inspect", "--json", "-"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    let output = std::thread::scope(|scope| {
-        scope.spawn(move || stdin.write_all(capture).unwrap());
-        child.wait_with_output().unwrap()
-    });
+fn requests(capture: &[u8]) -> Vec<Vec<Value>> {
+    let output = inspect(&["--json", "-"], capture);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let mut cases = vec![Vec::new(); CASES.len()];
     for line in String::from_utf8(output.stdout).unwrap().lines() {
@@ -161,7 +147,7 @@ fn told(line: &Value) -> String {
 
 #[test]
 fn each_case_is_the_same_requests_whole_and_one_byte_a_segment() {
-    let whole = inspect(&capture(usize::MAX));
+    let whole = requests(&capture(usize::MAX));
     let mut wrong = Vec::new();
     for ((bytes, expected), lines) in CASES.iter().zip(&whole) {
         let found: Vec<_> = lines.iter().map(told).collect();
@@ -172,7 +158,7 @@ fn each_case_is_the_same_requests_whole_and_one_byte_a_segment() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     // To the byte: heads, fields, bodies.
     for len in [1, 2, 7] {
-        for ((bytes, _), (pieces, whole)) in CASES.iter().zip(inspect(&capture(len)).iter().zip(&whole)) {
+        for ((bytes, _), (pieces, whole)) in CASES.iter().zip(requests(&capture(len)).iter().zip(&whole)) {
             let timeless = |lines: &[Value]| {
                 let mut lines = lines.to_vec();
                 for line in &mut lines {

@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use mirror_tests::process::peak_memory;
 
 use crate::repo;
 
@@ -70,7 +71,7 @@ fn rows(dir: &Path) -> Result<String> {
                 .context("cannot run mirror: `cargo xtask build` makes it")?;
             // A summary has room in the pipe: it ends without being read.
             while run.try_wait()?.is_none() {
-                peak = peak.max(peak_rss(run.id()));
+                peak = peak.max(peak_memory(run.id()));
                 std::thread::sleep(LOOK);
             }
             let run = run.wait_with_output()?;
@@ -87,18 +88,11 @@ fn rows(dir: &Path) -> Result<String> {
             case.name,
             requests as f64 / best,
             bytes as f64 / best / 1e9,
-            peak >> 10,
+            peak >> 20,
         )?;
         fs::remove_file(&path)?;
     }
     Ok(rows)
-}
-
-/// The most memory that a process had resident so far (VmHWM), KiB; 0 when it has ended.
-fn peak_rss(pid: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
 }
 
 /// Writes a pcap of keep-alive connections that take turns, and gives how many requests are in it.
