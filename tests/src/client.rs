@@ -1,6 +1,6 @@
 //! A client that does exactly what a scenario says, byte by byte.
 
-use std::io::{Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -180,7 +180,7 @@ impl Conn {
 
     /// True when the peer has ended the connection and nothing is left to read.
     pub fn at_end(&mut self) -> bool {
-        self.buffer.is_empty() && matches!(self.stream.peek(&mut [0]), Ok(0) | Err(_))
+        self.buffer.is_empty() && matches!(uninterrupted(|| self.stream.peek(&mut [0])), Ok(0) | Err(_))
     }
 
     fn head(&mut self) -> Result<String> {
@@ -242,9 +242,21 @@ impl Conn {
 
     fn fill(&mut self) -> Result<usize> {
         let mut piece = [0; 16 << 10];
-        let n = self.stream.read(&mut piece)?;
+        let n = uninterrupted(|| self.stream.read(&mut piece))?;
         self.buffer.extend_from_slice(&piece[..n]);
         Ok(n)
+    }
+}
+
+/// Makes `call` again as long as a signal cuts it short. A wait with a timeout is not restarted by the kernel even when
+/// no handler runs (signal(7)), and a child that ends while its parent still starts it, all signals blocked, is such a
+/// signal to whichever thread waits.
+pub(crate) fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            done => return done,
+        }
     }
 }
 

@@ -275,7 +275,7 @@ pub fn set_big_tcp_v4(device: &str, bytes: u32) -> io::Result<()> {
     socket.set_read_timeout(Some(std::time::Duration::from_secs(5)))?;
     socket.send(&message)?;
     let mut answer = [0; 1024];
-    let n = io::Read::read(&mut &socket, &mut answer)?;
+    let n = crate::client::uninterrupted(|| io::Read::read(&mut &socket, &mut answer))?;
     // struct nlmsgerr begins with a negated errno, 0 for an acknowledgement.
     let code = answer
         .get(16..20)

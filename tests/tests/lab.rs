@@ -1,5 +1,8 @@
 //! The lab itself: a scenario may only blame the mirror if its own parts do what they say. No mirror runs here.
 
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
+use std::process::Command;
 use std::time::Duration;
 
 use mirror_tests::kernel::{Foreign, Hook, NEXT, PASS, spoofed_syns};
@@ -45,6 +48,22 @@ fn the_log_tells_bodies_apart_by_every_byte_of_their_framing() {
     let log = reviews.requests();
     assert_eq!(log[0].body_hash, log[1].body_hash);
     assert_ne!(log[0].body_hash, log[2].body_hash);
+}
+
+#[test]
+fn a_client_that_waits_is_not_disturbed_by_signals() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut conn = client::Conn::over(TcpStream::connect(listener.local_addr().unwrap()).unwrap()).unwrap();
+    let (mut server, _) = listener.accept().unwrap();
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(move || conn.response("GET"));
+        std::thread::sleep(Duration::from_millis(50));
+        // A stop and its end cut a wait with a timeout short though no handler runs.
+        let stop = "kill -STOP $PPID && sleep 0.05; kill -CONT $PPID";
+        assert!(Command::new("sh").args(["-c", stop]).status().unwrap().success());
+        server.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+        assert_eq!(waiting.join().unwrap().unwrap().status, 200);
+    });
 }
 
 #[test]
