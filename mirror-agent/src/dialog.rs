@@ -61,7 +61,8 @@ pub struct DialogLimits {
     pub held_bytes_total: usize,
     /// Requests of one connection that may wait for their response; the oldest over it stays without. Default 1 024.
     pub unanswered: usize,
-    /// The same for all connections together; over it a connection that asks keeps only its last. Default 1,048,576.
+    /// The same for all connections together; over it a connection that asks keeps only its last four. Default
+    /// 1,048,576.
     pub unanswered_total: usize,
     /// Bytes that the decoders of all connections may hold: heads that come in pieces, bytes that are not proved to be
     /// requests. The connection that goes over it gives up its unfinished head. Default 64 MiB.
@@ -344,10 +345,16 @@ impl<O: Observer> Dialogs<O> {
         self.both.open()
     }
 
-    /// Memory of the state of HTTP/2 connections, requests direction, bytes.
+    /// Memory of the state of HTTP/2 connections, both directions, bytes.
     #[must_use]
     pub fn h2_memory(&self) -> u64 {
         self.both.h2_memory()
+    }
+
+    /// Memory of requests that wait for their response beyond what each connection has of its own, bytes.
+    #[must_use]
+    pub fn unanswered_memory(&self) -> u64 {
+        self.both.unanswered_memory()
     }
 
     /// What happened in the flow table.

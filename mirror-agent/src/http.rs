@@ -40,11 +40,12 @@ mod sync;
 mod ws;
 
 pub use answer::Answer;
+pub(crate) use answer::{OWN_PLACES, extra_places, give_back};
 pub use chunked::Part;
 pub use connection::Connection;
 pub use dechunk::Dechunker;
 pub use h2::{AnswerHead, AnswerHeads, PREFACE, ResponseEvents, Responses, frames};
-pub use limits::{Limits, Pickup};
+pub use limits::{Budget, Limits, Pickup};
 pub use message::{
     AbortReason, BodyKind, Events, Field, H2Error, HeaderField, Leaves, NotHttp, RequestHead, StreamHead,
     TunnelEnd, Version, Waiting,

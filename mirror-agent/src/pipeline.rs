@@ -105,7 +105,7 @@ struct Live {
 impl Pipeline {
     /// What a flow may cost beside its place in the table, bytes: its decoder, and its share of the heads that come in
     /// pieces.
-    pub const CLIENT_BYTES: usize = size_of::<Client>() + MAX_HELD_BYTES_PER_FLOW;
+    pub const CLIENT_BYTES: usize = size_of::<Client>() + Connection::OWN_BYTES + MAX_HELD_BYTES_PER_FLOW;
 
     /// A shard with empty tables; `jobs[slot]` is the job of that slot.
     #[must_use]
@@ -120,13 +120,8 @@ impl Pipeline {
         // One connection may always take what its own limits allow.
         let alone = u64::from(http.max_head_bytes.max(http.max_held_bytes));
         let max_held = (flows.flows as u64 * MAX_HELD_BYTES_PER_FLOW as u64).max(alone);
-        let line = Live {
-            line: Line::live(jobs, shadows, http.h2_memory_bytes),
-            http,
-            pickup,
-            books: books.clone(),
-            max_held,
-        };
+        let line =
+            Live { line: Line::live(jobs, shadows, &http), http, pickup, books: books.clone(), max_held };
         Self { table: Table::new(flows), line, books }
     }
 

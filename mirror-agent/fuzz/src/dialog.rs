@@ -33,7 +33,9 @@ pub fn check(bytes: &[u8]) {
         heads_total: if small { 64 } else { 1 << 20 },
         syns: 16,
     };
-    let mut dialogs = Dialogs::new(flow, http::Limits::default(), limits, ports, Quiet);
+    let ample = http::Limits::default();
+    let scarce = http::Limits { h2_memory_bytes: 2_000, h2_responses_memory_bytes: 1_000, unanswered_bytes: 400, ..ample };
+    let mut dialogs = Dialogs::new(flow, if small { scarce } else { ample }, limits, ports, Quiet);
     let mut payload = 0;
     for sent in &sent {
         assert!(dialogs.segment(&sent.view(), sent.time, sparse), "port 80 serves");
@@ -44,6 +46,7 @@ pub fn check(bytes: &[u8]) {
     dialogs.finish();
     let bytes = dialogs.bytes();
     assert!(bytes.balance() && bytes.buffered == 0, "{bytes:?}");
+    assert_eq!((dialogs.h2_memory(), dialogs.unanswered_memory()), (0, 0), "memory is left behind");
 }
 
 /// The segments that a script makes.

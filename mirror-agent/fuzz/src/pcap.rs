@@ -51,6 +51,7 @@ pub fn check(bytes: &[u8]) {
     }
     dialogs.finish();
     assert!(dialogs.bytes().balance() && dialogs.bytes().buffered == 0, "{:?}", dialogs.bytes());
+    assert_eq!((dialogs.h2_memory(), dialogs.unanswered_memory()), (0, 0), "memory is left behind");
     assert_eq!(dialogs.bytes().captured, payload);
 }
 

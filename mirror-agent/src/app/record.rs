@@ -26,11 +26,11 @@ use super::{HEARTBEAT_EVERY, JOB, Kernel, cores, log_lines, until};
 use crate::capture::Encoder;
 use crate::cli::record as say;
 use crate::config::ResolvedRecord;
+use crate::flow;
 use crate::kernel::load::{LoadConfig, Loaded};
 use crate::kernel::readable::Readable;
 use crate::record::{Books, Files, Recorder, Summary};
 use crate::stats::{KernelCounters, Taps};
-use crate::{flow, http};
 use worker::{Shard, Worker};
 
 /// How long what is in the rings may be written after the signal to stop; what is left then is left out.
@@ -102,7 +102,7 @@ async fn control(config: &ResolvedRecord) -> anyhow::Result<()> {
                 hash_seed: table_seed(),
                 ..flow::Limits::for_memory(memory.flows, Recorder::CLIENT_BYTES)
             },
-            http::Limits { h2_memory_bytes: memory.flows as u64 / 4, ..http::Limits::default() },
+            memory.http(),
             encoder.clone(),
             i64::try_from(real).unwrap_or(i64::MAX) - i64::try_from(monotonic).unwrap_or(i64::MAX),
             books.clone(),

@@ -91,7 +91,7 @@ impl Shards {
                     hash_seed: table_seed(),
                     ..flow::Limits::for_memory(memory.flows, Pipeline::CLIENT_BYTES)
                 },
-                http::Limits { h2_memory_bytes: memory.flows as u64 / 4, ..http::Limits::default() },
+                memory.http(),
                 http::Pickup::Prove,
                 vec![job],
                 Shadows::new(replayer, h2),

@@ -33,8 +33,10 @@ pub const ACKNOWLEDGED_HOLE_TIMEOUT_NS: u64 = 30_000_000_000;
 pub const HOLE_TIMEOUT_NS: u64 = 60_000_000_000;
 /// Memory for segments behind holes.
 pub const MAX_OUT_OF_ORDER_BYTES: usize = 64 << 20;
-/// Memory for the state of HTTP/2 connections, requests direction.
+/// Memory for the state of HTTP/2 connections, for each direction.
 pub const MAX_H2_BYTES: u64 = 64 << 20;
+/// Memory of requests whose response the decoders wait for, beside [`DialogLimits::unanswered_total`].
+pub const MAX_UNANSWERED_BYTES: u64 = 48 << 20;
 
 /// Reads the files, writes requests to `out` and the summary and what is wrong with files to `err`. False if a file was
 /// not read to its end.
@@ -90,7 +92,12 @@ impl<'a> Inspection<'a> {
             feed: Feed::default(),
             dialogs: Dialogs::new(
                 flow::Limits { hash_seed: seed(), ..capture_limits() },
-                http::Limits { h2_memory_bytes: MAX_H2_BYTES, ..http::Limits::default() },
+                http::Limits {
+                    h2_memory_bytes: MAX_H2_BYTES,
+                    h2_responses_memory_bytes: MAX_H2_BYTES,
+                    unanswered_bytes: MAX_UNANSWERED_BYTES,
+                    ..http::Limits::default()
+                },
                 DialogLimits::default(),
                 config.capture.ports.clone(),
                 observed,

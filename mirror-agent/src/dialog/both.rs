@@ -7,6 +7,7 @@ use slab::Slab;
 use super::one::Dialog;
 use super::shared::Shared;
 use super::syns::Syns;
+use super::waiting::Waiting;
 use super::{Bytes, Counters, DialogLimits, Observer, hash};
 use crate::flow::{Chunk, Close, Evidence, FlowId, FlowInfo, Gap, Handler, LostReason, Start};
 use crate::http;
@@ -26,7 +27,9 @@ pub(super) struct Both<O: Observer> {
     syns: Syns,
     held: usize,
     unanswered: usize,
-    h2_memory: i64,
+    h2_memory: http::Budget,
+    h2_responses_memory: http::Budget,
+    unanswered_memory: http::Budget,
     /// Bytes in the decoders of all connections.
     heads: i64,
     /// Dialogs that hold too much.
@@ -45,7 +48,8 @@ struct Half {
 
 impl<O: Observer> Both<O> {
     pub(super) const CONNECTION_BYTES: usize = size_of::<Dialog<O>>()
-        + 2 * size_of::<http::Connection>()
+        + Waiting::OWN_BYTES
+        + 2 * (size_of::<http::Connection>() + http::Connection::OWN_BYTES)
         + 2 * size_of::<Half>()
         + 2 * (size_of::<FlowKey>() + size_of::<usize>());
 
@@ -54,6 +58,9 @@ impl<O: Observer> Both<O> {
             observer,
             bytes: Bytes::default(),
             counters: Counters::default(),
+            h2_memory: http::Budget::new(http.h2_memory_bytes),
+            h2_responses_memory: http::Budget::new(http.h2_responses_memory_bytes),
+            unanswered_memory: http::Budget::new(http.unanswered_bytes),
             http,
             syns: Syns::new(limits.syns),
             limits,
@@ -62,7 +69,6 @@ impl<O: Observer> Both<O> {
             by_ends: HashMap::new(),
             held: 0,
             unanswered: 0,
-            h2_memory: 0,
             heads: 0,
             overdue: Vec::new(),
             serving,
@@ -75,7 +81,11 @@ impl<O: Observer> Both<O> {
     }
 
     pub(super) fn h2_memory(&self) -> u64 {
-        u64::try_from(self.h2_memory).unwrap_or(0)
+        self.h2_memory.used() + self.h2_responses_memory.used()
+    }
+
+    pub(super) fn unanswered_memory(&self) -> u64 {
+        self.unanswered_memory.used() + (self.unanswered * Waiting::PLACE_BYTES) as u64
     }
 
     /// A segment with the SYN flag.
@@ -125,6 +135,8 @@ impl<O: Observer> Both<O> {
             held: &mut self.held,
             unanswered: &mut self.unanswered,
             h2_memory: &mut self.h2_memory,
+            h2_responses_memory: &mut self.h2_responses_memory,
+            unanswered_memory: &mut self.unanswered_memory,
             heads: &mut self.heads,
         };
         Some(work(self.dialogs.get_mut(dialog)?, &mut shared))

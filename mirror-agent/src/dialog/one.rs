@@ -183,7 +183,10 @@ impl<O: Observer> Dialog<O> {
             });
             self.http[side] = None;
         }
-        *shared.unanswered -= self.waiting.len();
+        if let Some(replies) = self.replies.take() {
+            replies.close(shared.h2_responses_memory);
+        }
+        *shared.unanswered -= self.waiting.extra_places();
         let unanswered = self.waiting.close();
         if let Some(conn) = self.conn.take() {
             shared.counters.unanswered += unanswered;
@@ -269,24 +272,16 @@ impl<O: Observer> Dialog<O> {
         shared.bytes.responses += chunk.bytes.len() as u64;
         let Some(client) = self.client else { return };
         let Some(mut replies) = self.replies.take() else { return };
-        if replies.is_http2(chunk.bytes) {
-            let Shared { observer, counters, http, .. } = shared;
+        let mut rest = chunk.bytes;
+        if !replies.is_http2(rest) {
+            let used = replies.http1(chunk, |head| self.answered(client, head, shared));
+            rest = &rest[used..];
+        }
+        if !rest.is_empty() && replies.is_http2(rest) {
+            let Shared { observer, counters, http, h2_responses_memory, .. } = shared;
             let mut streams =
                 Streams { observer: *observer, conn: &mut self.conn, waiting: &mut self.waiting, counters };
-            replies.http2(chunk.bytes, chunk.time, http, &mut streams);
-        } else {
-            let used = replies.http1(chunk, |head| self.answered(client, head, shared));
-            let rest = &chunk.bytes[used..];
-            if !rest.is_empty() && replies.is_http2(rest) {
-                let Shared { observer, counters, http, .. } = shared;
-                let mut streams = Streams {
-                    observer: *observer,
-                    conn: &mut self.conn,
-                    waiting: &mut self.waiting,
-                    counters,
-                };
-                replies.http2(rest, chunk.time, http, &mut streams);
-            }
+            replies.http2(rest, chunk.time, http, h2_responses_memory, &mut streams);
         }
         self.replies = Some(replies);
     }
@@ -300,9 +295,9 @@ impl<O: Observer> Dialog<O> {
                 http.response(&evidence, told);
             });
         }
-        *shared.unanswered -= self.waiting.len();
+        *shared.unanswered -= self.waiting.extra_places();
         let found = self.waiting.answer(head, acked);
-        *shared.unanswered += self.waiting.len();
+        *shared.unanswered += self.waiting.extra_places();
         // The answer to a request that goes on in HTTP/2 is given there.
         let goes_on =
             head.status == 101 && found.is_some_and(|(number, ..)| self.waiting.h2c == Some(number));
@@ -350,7 +345,7 @@ impl<O: Observer> Dialog<O> {
         work: impl FnOnce(&mut Connection, &mut Told<'_, O>),
     ) -> bool {
         let Some(http) = &mut self.http[side] else { return false };
-        let before = self.waiting.len();
+        let before = self.waiting.extra_places();
         let info = ConnInfo {
             client: self.sides[side].peer,
             server: self.sides[1 - side].peer,
@@ -365,12 +360,12 @@ impl<O: Observer> Dialog<O> {
             waiting: &mut self.waiting,
             bytes: shared.bytes,
             unanswered_limit: if *shared.unanswered > shared.limits.unanswered_total {
-                1
+                http::OWN_PLACES
             } else {
                 shared.limits.unanswered
             },
             h2_memory: shared.h2_memory,
-            h2_memory_limit: i64::try_from(shared.http.h2_memory_bytes).unwrap_or(i64::MAX),
+            unanswered_memory: shared.unanswered_memory,
             heads: shared.heads,
             read,
             asks: false,
@@ -381,7 +376,7 @@ impl<O: Observer> Dialog<O> {
             http.shed(&mut told);
         }
         let asks = told.asks;
-        *shared.unanswered = *shared.unanswered - before + self.waiting.len();
+        *shared.unanswered = *shared.unanswered - before + self.waiting.extra_places();
         asks
     }
 }

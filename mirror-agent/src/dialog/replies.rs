@@ -3,12 +3,16 @@
 use super::waiting::Waiting;
 use super::{Answered, Counters, Observer, Which};
 use crate::flow::{Chunk, Gap};
-use crate::http::{self, Asked, HeaderField, ResponseEvents, ResponseHead, ResponseReader, Responses};
+use crate::http::{
+    self, Asked, Budget, HeaderField, ResponseEvents, ResponseHead, ResponseReader, Responses,
+};
 
 /// Reads responses.
 pub(super) struct Replies {
     h1: ResponseReader,
     h2: Option<Box<Responses>>,
+    /// Memory of `h2` that was told.
+    told_memory: u64,
     /// The bytes that come next may be the first of HTTP/2.
     fresh: bool,
 }
@@ -16,7 +20,7 @@ pub(super) struct Replies {
 impl Replies {
     /// A direction from its first byte (`whole`) or from somewhere; `fresh` if nothing of it was seen before.
     pub(super) fn new(whole: bool, fresh: bool) -> Self {
-        Self { h1: ResponseReader::new(whole), h2: None, fresh }
+        Self { h1: ResponseReader::new(whole), h2: None, told_memory: 0, fresh }
     }
 
     /// Whether the bytes that come next are HTTP/2.
@@ -24,15 +28,28 @@ impl Replies {
         self.h2.is_some() || (self.fresh && begins_http2(bytes))
     }
 
-    /// The next bytes, which are HTTP/2.
+    /// The next bytes, which are HTTP/2. Their state comes out of `memory`; without room for it, nothing more is read.
     pub(super) fn http2(
         &mut self,
         bytes: &[u8],
         time: u64,
         limits: &http::Limits,
+        memory: &mut Budget,
         streams: &mut impl ResponseEvents,
     ) {
-        self.h2.get_or_insert_with(|| Box::new(Responses::new(limits))).data(bytes, time, streams);
+        let h2 = self.h2.get_or_insert_with(|| Box::new(Responses::new(limits)));
+        h2.data(bytes, time, streams);
+        let now = h2.memory();
+        if now != self.told_memory && !memory.change(now.cast_signed() - self.told_memory.cast_signed()) {
+            h2.give_up();
+            memory.change(h2.memory().cast_signed() - now.cast_signed());
+        }
+        self.told_memory = h2.memory();
+    }
+
+    /// The connection is over.
+    pub(super) fn close(self, memory: &mut Budget) {
+        memory.change(-self.told_memory.cast_signed());
     }
 
     /// The next bytes, HTTP/1 as far as anyone knows; `answer` is told the heads. Gives how many are.
@@ -91,4 +108,44 @@ impl<O: Observer> ResponseEvents for Streams<'_, O> {
     fn response_trailers(&mut self, _stream: u32, _fields: &[HeaderField<'_>], _time: u64) {}
     fn response_end(&mut self, _stream: u32, _time: u64) {}
     fn response_reset(&mut self, _stream: u32, _code: u32, _time: u64) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Replies;
+    use crate::http::{Budget, HeaderField, Limits, ResponseEvents};
+
+    #[derive(Default)]
+    struct Heads(u64);
+
+    impl ResponseEvents for Heads {
+        fn response_head(&mut self, _: u32, status: u16, _: &[HeaderField<'_>], _: u64) {
+            assert_eq!(status, 200);
+            self.0 += 1;
+        }
+        fn response_data(&mut self, _: u32, _: &[u8], _: u64) {}
+        fn response_trailers(&mut self, _: u32, _: &[HeaderField<'_>], _: u64) {}
+        fn response_end(&mut self, _: u32, _: u64) {}
+        fn response_reset(&mut self, _: u32, _: u32, _: u64) {}
+    }
+
+    const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    /// `:status: 200` on stream 1, which ends.
+    const HEADERS: [u8; 10] = [0, 0, 1, 1, 5, 0, 0, 0, 1, 0x88];
+
+    #[test]
+    fn without_room_for_their_state_responses_are_read_no_further_and_it_is_given_back() {
+        for (room, heads) in [(1 << 20, 2), (1, 0)] {
+            let (mut memory, mut told) = (Budget::new(room), Heads::default());
+            let mut replies = Replies::new(true, true);
+            assert!(replies.is_http2(&SETTINGS));
+            for bytes in [&SETTINGS[..], &HEADERS, &HEADERS] {
+                replies.http2(bytes, 0, &Limits::default(), &mut memory, &mut told);
+            }
+            assert_eq!(told.0, heads, "of {room} bytes");
+            assert!(memory.used() > 0, "what it takes all the same is counted");
+            replies.close(&mut memory);
+            assert_eq!(memory.used(), 0);
+        }
+    }
 }

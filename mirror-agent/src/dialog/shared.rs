@@ -14,10 +14,14 @@ pub(super) struct Shared<'a, O: Observer> {
     pub(super) limits: &'a DialogLimits,
     /// Response bytes that wait, overhead included, of all connections.
     pub(super) held: &'a mut usize,
-    /// Requests that wait for their response, of all connections.
+    /// Places for requests that wait for their response, of all connections, beyond what each has of its own.
     pub(super) unanswered: &'a mut usize,
     /// Memory of HTTP/2 states, of all connections.
-    pub(super) h2_memory: &'a mut i64,
+    pub(super) h2_memory: &'a mut http::Budget,
+    /// The same of the response direction.
+    pub(super) h2_responses_memory: &'a mut http::Budget,
+    /// Memory of requests whose answer the decoders wait for, of all connections.
+    pub(super) unanswered_memory: &'a mut http::Budget,
     /// Bytes in the decoders, of all connections.
     pub(super) heads: &'a mut i64,
 }

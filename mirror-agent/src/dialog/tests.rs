@@ -107,6 +107,7 @@ fn inspect_with(
     }
     dialogs.finish();
     assert!(dialogs.bytes().balance() && dialogs.bytes().buffered == 0, "{:?}", dialogs.bytes());
+    assert_eq!((dialogs.h2_memory(), dialogs.unanswered_memory()), (0, 0), "memory is left behind");
     let counters = *dialogs.counters();
     (std::mem::take(&mut dialogs.observer().requests), counters)
 }
@@ -368,6 +369,7 @@ proptest! {
         }
         dialogs.finish();
         prop_assert!(dialogs.bytes().balance() && dialogs.bytes().buffered == 0, "{:?}", dialogs.bytes());
+        prop_assert_eq!((dialogs.h2_memory(), dialogs.unanswered_memory()), (0, 0));
     }
 }
 

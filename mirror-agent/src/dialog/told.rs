@@ -3,7 +3,7 @@
 use super::waiting::Waiting;
 use super::{Bytes, ConnInfo, Observer};
 use crate::http::{
-    self, AbortReason, Asked, Events, H2Error, HeaderField, Leaves, NotHttp, RequestHead, StreamHead,
+    self, AbortReason, Asked, Budget, Events, H2Error, HeaderField, Leaves, NotHttp, RequestHead, StreamHead,
     TunnelEnd,
 };
 
@@ -15,9 +15,10 @@ pub(super) struct Told<'a, O: Observer> {
     pub(super) waiting: &'a mut Waiting,
     pub(super) bytes: &'a mut Bytes,
     pub(super) unanswered_limit: usize,
-    /// Memory of HTTP/2 states, of all connections, and how much it may be.
-    pub(super) h2_memory: &'a mut i64,
-    pub(super) h2_memory_limit: i64,
+    /// Memory of HTTP/2 states, of all connections.
+    pub(super) h2_memory: &'a mut Budget,
+    /// Memory of requests whose answer the decoders wait for, of all connections.
+    pub(super) unanswered_memory: &'a mut Budget,
     /// Bytes in the decoders, of all connections.
     pub(super) heads: &'a mut i64,
     /// Time of the bytes of this call, and what the client had read when it sent them.
@@ -107,8 +108,11 @@ impl<O: Observer> Events for Told<'_, O> {
     }
 
     fn h2_memory(&mut self, delta: i64) -> bool {
-        *self.h2_memory += delta;
-        delta < 0 || *self.h2_memory <= self.h2_memory_limit
+        self.h2_memory.change(delta)
+    }
+
+    fn unanswered_memory(&mut self, delta: i64) -> bool {
+        self.unanswered_memory.change(delta)
     }
 
     fn h2_error(&mut self, why: H2Error) {

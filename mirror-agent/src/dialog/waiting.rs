@@ -8,7 +8,7 @@
 
 use std::collections::VecDeque;
 
-use crate::http::{Asked, ResponseHead};
+use crate::http::{Asked, OWN_PLACES, ResponseHead, extra_places, give_back};
 
 /// A request without a final response.
 #[derive(Clone, Copy, Debug)]
@@ -39,9 +39,14 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    /// Requests that wait.
-    pub(super) fn len(&self) -> usize {
-        self.requests.len()
+    /// What the places that are a connection's own take on the heap.
+    pub(super) const OWN_BYTES: usize = OWN_PLACES * Self::PLACE_BYTES;
+    /// What one place takes.
+    pub(super) const PLACE_BYTES: usize = size_of::<Request>();
+
+    /// Places for requests that wait, beyond the connection's own.
+    pub(super) fn extra_places(&self) -> usize {
+        extra_places(&self.requests)
     }
 
     /// A request head that ends at `head_end` and came at `time`, sent when the client had read up to `read`. At most `limit` wait.
@@ -49,6 +54,7 @@ impl Waiting {
         let over = (self.requests.len() + 1).saturating_sub(limit.max(1));
         self.requests.drain(..over);
         self.unanswered += over as u64;
+        give_back(&mut self.requests);
         self.requests.push_back(Request { number: self.next, head_end, time, read, asked });
         self.next += 1;
     }
@@ -81,6 +87,7 @@ impl Waiting {
         let found = (first.number, first.asked, first.time);
         if !head.interim {
             self.requests.pop_front();
+            give_back(&mut self.requests);
             self.hole = None;
         }
         Some(found)
@@ -89,7 +96,7 @@ impl Waiting {
     /// The connection is over. Gives how many requests nobody saw the final response of.
     pub(super) fn close(&mut self) -> u64 {
         self.unanswered += self.requests.len() as u64 + std::mem::take(&mut self.streams);
-        self.requests.clear();
+        self.requests = VecDeque::new();
         self.unanswered
     }
 }

@@ -10,8 +10,24 @@
 
 use std::collections::VecDeque;
 
-use super::message::{BodyKind, Leaves};
+use super::message::{BodyKind, Events, Leaves};
 use crate::flow::Evidence;
+
+/// Places for requests that count as their connection's own.
+pub(crate) const OWN_PLACES: usize = 4;
+
+/// Gives back the places of a queue that stand empty after a crowd.
+pub(crate) fn give_back<T>(queue: &mut VecDeque<T>) {
+    // Twice what is needed stays, so that a queue that comes and goes does not ask for memory each time.
+    if queue.capacity() > OWN_PLACES && queue.len() <= queue.capacity() / 4 {
+        queue.shrink_to((queue.len() * 2).max(OWN_PLACES));
+    }
+}
+
+/// Places of a queue beyond [`OWN_PLACES`].
+pub(crate) fn extra_places<T>(queue: &VecDeque<T>) -> usize {
+    queue.capacity().saturating_sub(OWN_PLACES)
+}
 
 /// What the primary said to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,9 +82,14 @@ pub(super) struct Answers {
     interim: bool,
     /// Position of the last hole after which the position in a message was lost.
     lost_at: Option<u64>,
+    /// Bytes that were told as the queue's.
+    told_memory: u64,
 }
 
 impl Answers {
+    /// What the places that are a connection's own take on the heap.
+    pub(super) const OWN_BYTES: usize = OWN_PLACES * size_of::<Pending>();
+
     /// A request begins. True if it was sent before the one before it was answered. `shared`: in the segment in which
     /// that one ended. `read_on`: the client has received something since. `visible`: responses are seen at all.
     pub(super) fn begins(&mut self, shared: bool, read_on: bool, visible: bool) -> bool {
@@ -166,9 +187,34 @@ impl Answers {
         answer.request + 1 == self.next
     }
 
-    /// Requests whose final response was not seen.
-    pub(super) fn unanswered(&self) -> u64 {
-        self.unknown + self.queue.iter().filter(|p| p.asked.told).count() as u64
+    /// Tells how much memory the queue takes beyond the connection's own; without room for more, only the last
+    /// [`OWN_PLACES`] requests stay in it.
+    pub(super) fn settle(&mut self, ev: &mut impl Events) {
+        give_back(&mut self.queue);
+        if !self.tell_memory(ev) {
+            self.forget(self.queue.len().saturating_sub(OWN_PLACES));
+            self.queue.shrink_to(OWN_PLACES);
+            self.tell_memory(ev);
+        }
+    }
+
+    /// The connection is over. Gives how many requests nobody saw the final response of.
+    pub(super) fn close(&mut self, ev: &mut impl Events) -> u64 {
+        self.forget(self.queue.len());
+        self.queue = VecDeque::new();
+        self.tell_memory(ev);
+        self.unknown
+    }
+
+    /// False if there is no room for so much.
+    fn tell_memory(&mut self, ev: &mut impl Events) -> bool {
+        let now = (extra_places(&self.queue) * size_of::<Pending>()) as u64;
+        if now == self.told_memory {
+            return true;
+        }
+        let delta = now.cast_signed() - self.told_memory.cast_signed();
+        self.told_memory = now;
+        ev.unanswered_memory(delta)
     }
 
     /// The final responses of the `n` oldest were not seen.

@@ -97,6 +97,9 @@ pub struct Connection {
 }
 
 impl Connection {
+    /// What a connection may take on the heap that no budget and no `buffered` tells of.
+    pub const OWN_BYTES: usize = Answers::OWN_BYTES;
+
     /// A connection that was just taken up.
     #[must_use]
     pub fn new(start: Start, limits: &Limits, pickup: Pickup) -> Self {
@@ -261,7 +264,7 @@ impl Connection {
         }
         self.waiting = None;
         self.settle(tally, ev);
-        self.answers.unanswered() + self.unanswered_streams
+        self.answers.close(ev) + self.unanswered_streams
     }
 
     /// Gives up what is held in memory (heads that are not complete, bytes that are not proved): under memory pressure.
@@ -365,6 +368,7 @@ impl Connection {
     /// Tells what the call counted, and how much memory waits now.
     fn settle(&mut self, mut tally: Tally, ev: &mut impl Events) {
         self.settle_memory(ev, &mut tally);
+        self.answers.settle(ev);
         tally.tell(ev);
         let now = match (&self.trial, &self.h2) {
             (Some(trial), _) => trial.held_bytes(),

@@ -11,6 +11,9 @@ pub struct Limits {
     pub max_held_bytes: u32,
     /// Most requests that wait for the primary's response; the oldest over it is unknown.
     pub max_unanswered: u32,
+    /// Most memory of such requests of all connections of a shard, bytes, beyond four a connection: kept by who implements
+    /// [`Events::unanswered_memory`](super::Events::unanswered_memory).
+    pub unanswered_bytes: u64,
     /// Largest HPACK table that is followed, bytes. An encoder that is allowed and takes more ends the decoding of its
     /// connection.
     pub h2_table_bytes: u32,
@@ -23,6 +26,8 @@ pub struct Limits {
     /// Most memory of the HTTP/2 state of all connections of a shard, bytes: kept by who implements
     /// [`Events::h2_memory`](super::Events::h2_memory).
     pub h2_memory_bytes: u64,
+    /// The same for the other direction, where it is read: kept by who owns the [`Responses`](super::Responses).
+    pub h2_responses_memory_bytes: u64,
     /// Most streams of a connection whose request goes on.
     pub h2_streams: u32,
     /// How long such a stream must be quiet to make room for a new one, ns.
@@ -38,10 +43,12 @@ impl Default for Limits {
             max_fields: 256,
             max_held_bytes: 64 << 10,
             max_unanswered: 1024,
+            unanswered_bytes: 2 << 20,
             h2_table_bytes: 64 << 10,
             h2_block_bytes: 256 << 10,
             h2_list_bytes: 256 << 10,
             h2_memory_bytes: 8 << 20,
+            h2_responses_memory_bytes: 8 << 20,
             h2_streams: 1024,
             h2_stream_quiet_ns: 10_000_000_000,
             h2_resets_per_second: 500,
@@ -56,4 +63,31 @@ pub enum Pickup {
     Prove,
     /// A strict request line is enough (capture files, which often begin with the request).
     Trust,
+}
+
+/// Memory that the connections of a shard share.
+#[derive(Clone, Copy, Debug)]
+pub struct Budget {
+    used: i64,
+    limit: i64,
+}
+
+impl Budget {
+    /// Of `limit` bytes, none of them in use.
+    #[must_use]
+    pub fn new(limit: u64) -> Self {
+        Self { used: 0, limit: i64::try_from(limit).unwrap_or(i64::MAX) }
+    }
+
+    /// Use changed by `delta` bytes, which is noted in any case. False if it grew over the limit.
+    pub fn change(&mut self, delta: i64) -> bool {
+        self.used += delta;
+        delta < 0 || self.used <= self.limit
+    }
+
+    /// Bytes in use.
+    #[must_use]
+    pub fn used(&self) -> u64 {
+        u64::try_from(self.used).unwrap_or(0)
+    }
 }

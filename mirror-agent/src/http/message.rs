@@ -355,6 +355,13 @@ pub trait Events {
         let _ = delta;
         true
     }
+    /// The memory of the requests that wait for their final response changed by `delta` bytes, beyond what each connection
+    /// has of its own. False if there is no room for so much: the connection keeps its last few only, and the answers of
+    /// the others are unknown. The sum over a closed connection is 0. Who does not say otherwise has room.
+    fn unanswered_memory(&mut self, delta: i64) -> bool {
+        let _ = delta;
+        true
+    }
     /// The connection began (`true`) or ceased (`false`) to wait; it ceases at its close at the latest.
     fn waiting(&mut self, why: Waiting, begins: bool);
 

@@ -37,7 +37,7 @@ pub struct CapturedShares {
 
 impl CapturedShares {
     /// For `memory` bytes: half of it for connections with their decoders, a quarter for what waits behind holes, an eighth
-    /// for the state of HTTP/2, a sixteenth for responses that wait for requests, the rest for what is remembered of
+    /// for the state of HTTP/2 (three of four parts for the requests), a sixteenth for responses that wait for requests, the rest for what is remembered of
     /// requests and connections. `patient` has the times.
     #[must_use]
     pub fn for_memory(memory: usize, patient: &flow::Limits) -> Self {
@@ -61,11 +61,16 @@ impl CapturedShares {
                 closed_remembered: remembered(64, 64, patient.closed_remembered),
                 ..patient.clone()
             },
-            http: http::Limits { h2_memory_bytes: (memory / 8) as u64, ..http::Limits::default() },
+            http: http::Limits {
+                h2_memory_bytes: (memory / 32 * 3) as u64,
+                h2_responses_memory_bytes: (memory / 32) as u64,
+                unanswered_bytes: (memory / 128) as u64,
+                ..http::Limits::default()
+            },
             dialog: DialogLimits {
                 held_bytes_per_connection: default.held_bytes_per_connection.min(memory / 32),
                 held_bytes_total: default.held_bytes_total.min(memory / 16),
-                unanswered_total: default.unanswered_total.min(memory / 64 / 48),
+                unanswered_total: default.unanswered_total.min(memory / 128 / 48),
                 syns: remembered(64, 64, default.syns),
                 heads_total: flows * HEAD_BYTES,
                 ..default
@@ -99,7 +104,15 @@ impl Captured {
         pause: Box<dyn Pause + Send>,
         waits: bool,
     ) -> Self {
-        let mut line = Line::live(vec![job], shadows, u64::MAX);
+        let mut line = Line::live(
+            vec![job],
+            shadows,
+            &http::Limits {
+                h2_memory_bytes: u64::MAX,
+                unanswered_bytes: u64::MAX,
+                ..http::Limits::default()
+            },
+        );
         line.now = line.shadows.update_clock();
         line.source = Some(Source::new(timeline, fits, pause, waits));
         Self { line }
@@ -228,7 +241,12 @@ mod tests {
             let sum = shares.flow.flows as usize * flow
                 + shares.dialog.heads_total
                 + shares.flow.out_of_order_bytes_total
-                + usize::try_from(shares.http.h2_memory_bytes).unwrap()
+                + usize::try_from(
+                    shares.http.h2_memory_bytes
+                        + shares.http.h2_responses_memory_bytes
+                        + shares.http.unanswered_bytes,
+                )
+                .unwrap()
                 + shares.dialog.held_bytes_total
                 + shares.dialog.unanswered_total * 48
                 + remembered as usize * 64;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::pace::Timeline;
 use super::requests::Asks;
 use super::{Fits, Job, Shadows, record};
+use crate::http::{self, Budget};
 use crate::plan::{Decision, Plan, SampledOut, Sampler};
 use crate::replay::Dropped;
 use crate::stats::ledger::{Ledger, status_class};
@@ -32,6 +33,8 @@ pub(super) struct Line {
     pub(super) shadows: Shadows,
     /// Room for the state of HTTP/2 connections, bytes.
     pub(super) h2_memory: u64,
+    /// Of requests that wait for the primary's answer.
+    pub(super) unanswered: Budget,
     /// Bytes in the decoders of all flows.
     pub(super) held: u64,
     pub(super) source: Option<Source>,
@@ -76,8 +79,9 @@ impl Source {
 
 impl Line {
     /// For a source that cannot be kept waiting, with times of `CLOCK_MONOTONIC`.
-    pub(super) fn live(jobs: Vec<Job>, shadows: Shadows, h2_memory: u64) -> Self {
-        Self { jobs, shadows, h2_memory, held: 0, source: None, now: 0 }
+    pub(super) fn live(jobs: Vec<Job>, shadows: Shadows, http: &http::Limits) -> Self {
+        let unanswered = Budget::new(http.unanswered_bytes);
+        Self { jobs, shadows, h2_memory: http.h2_memory_bytes, unanswered, held: 0, source: None, now: 0 }
     }
 
     pub(super) fn ledger(&self, job: u16) -> Option<&Ledger> {

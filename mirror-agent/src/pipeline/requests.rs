@@ -199,6 +199,10 @@ impl Events for Requests<'_> {
         })
     }
 
+    fn unanswered_memory(&mut self, delta: i64) -> bool {
+        self.line.unanswered.change(delta)
+    }
+
     fn waiting(&mut self, why: Waiting, begins: bool) {
         let Some(books) = self.job().map(|job| &job.ledger.h2) else { return };
         if let (Some(now), Some(ever)) = (books.waiting.get(why as usize), books.waited.get(why as usize)) {

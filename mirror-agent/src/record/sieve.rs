@@ -11,14 +11,14 @@ use super::told::Told;
 use super::{LeftOut, Rules};
 use crate::capture::TcpPacket;
 use crate::flow::{self, Chunk, Close, Evidence, FlowInfo, Gap, Handler, LostReason, Table};
-use crate::http::{self, Connection, Dechunker, Pickup};
+use crate::http::{self, Budget, Connection, Dechunker, Pickup};
 use crate::packet::{FirstBytes, Flags, Segment, Seq};
 use mirror_common::record::{Direction, tcp_flags};
 
 /// Bytes that the decoders of a shard may hold, for each flow that its table may have.
 const MAX_HELD_BYTES_PER_FLOW: usize = 1024;
 /// What a flow may cost beside its place in the table, bytes.
-pub(super) const CLIENT_BYTES: usize = size_of::<Client>() + MAX_HELD_BYTES_PER_FLOW;
+pub(super) const CLIENT_BYTES: usize = size_of::<Client>() + Connection::OWN_BYTES + MAX_HELD_BYTES_PER_FLOW;
 /// Chunks of a stream whose acknowledgements are kept apart while they wait; later ones count with the last before them.
 const MAX_MARKS: usize = 16;
 
@@ -35,8 +35,8 @@ pub(super) struct Line {
     /// Bytes in decoders and trailers, and the most of them.
     held: u64,
     max_held: u64,
-    pub(super) h2_memory: i64,
-    pub(super) h2_memory_limit: i64,
+    pub(super) h2_memory: Budget,
+    pub(super) unanswered: Budget,
     window: u16,
     pub(super) scratch: Vec<u8>,
 }
@@ -95,11 +95,11 @@ impl Sieve {
             table: Table::new(flows),
             line: Line {
                 rules,
-                h2_memory_limit: i64::try_from(http.h2_memory_bytes).unwrap_or(i64::MAX),
+                h2_memory: Budget::new(http.h2_memory_bytes),
+                unanswered: Budget::new(http.unanswered_bytes),
                 http,
                 held: 0,
                 max_held,
-                h2_memory: 0,
                 window: 0,
                 scratch: Vec::new(),
             },

@@ -221,8 +221,11 @@ impl Events for Told<'_> {
     }
 
     fn h2_memory(&mut self, delta: i64) -> bool {
-        self.line.h2_memory += delta;
-        delta < 0 || self.line.h2_memory <= self.line.h2_memory_limit
+        self.line.h2_memory.change(delta)
+    }
+
+    fn unanswered_memory(&mut self, delta: i64) -> bool {
+        self.line.unanswered.change(delta)
     }
 
     // What is read is told by the calls above.

@@ -30,6 +30,9 @@ pub(crate) struct Book {
     /// Of HTTP/2 state, and how much there may be.
     pub(crate) memory: i64,
     pub(crate) room: Option<i64>,
+    /// Of requests that wait for their answer, and how much there may be.
+    pub(crate) unanswered: i64,
+    pub(crate) unanswered_room: Option<i64>,
     /// Frames and payload bytes.
     frames: (u64, u64),
 }
@@ -221,6 +224,12 @@ impl Events for Book {
         self.room.is_none_or(|room| self.memory <= room)
     }
 
+    fn unanswered_memory(&mut self, delta: i64) -> bool {
+        self.unanswered += delta;
+        assert!(self.unanswered >= 0);
+        delta < 0 || self.unanswered_room.is_none_or(|room| self.unanswered <= room)
+    }
+
     fn waiting(&mut self, why: Waiting, begins: bool) {
         assert_eq!(self.waiting.is_none(), begins);
         self.waiting = Some(why).filter(|_| begins);
@@ -372,7 +381,8 @@ impl Wire {
         assert_eq!(self.book.buffered, 0, "bytes are left behind");
         assert!(!self.book.open, "a request is left open");
         assert!(self.book.streams.iter().all(|stream| !stream.open), "a stream is left open");
-        assert!(self.book.waiting.is_none() && self.book.tunnel.is_none() && self.book.memory == 0);
+        assert!(self.book.waiting.is_none() && self.book.tunnel.is_none());
+        assert_eq!((self.book.memory, self.book.unanswered), (0, 0), "memory is left behind");
         (unknown, self.book)
     }
 

@@ -57,14 +57,28 @@ impl Responses {
         self.lost
     }
 
+    /// Memory of its state, bytes.
+    #[must_use]
+    pub fn memory(&self) -> u64 {
+        (size_of::<Self>() + self.frames.memory() + self.hpack.memory() + self.list.memory()) as u64
+    }
+
+    /// Tells nothing more, and gives its memory back.
+    pub fn give_up(&mut self) {
+        *self = Self {
+            frames: Frames::new(0),
+            hpack: Decoder::new(0),
+            list: List::default(),
+            lost: true,
+            ..*self
+        };
+    }
+
     /// The next bytes, which passed at `time`, ns.
     pub fn data(&mut self, bytes: &[u8], time: u64, ev: &mut impl ResponseEvents) {
         let mut at = 0;
         while at < bytes.len() && !self.lost {
-            let Ok((taken, step)) = self.frames.step(&bytes[at..]) else {
-                self.lost = true;
-                return;
-            };
+            let Ok((taken, step)) = self.frames.step(&bytes[at..]) else { return self.give_up() };
             at += taken;
             match step {
                 Step::More | Step::Other => {}
@@ -79,8 +93,7 @@ impl Responses {
                 Step::Reset { stream, code } => ev.response_reset(stream, code, time),
                 Step::Block { stream, end_stream, promise, block } => {
                     if self.hpack.decode(block, self.bounds, &mut self.list).is_err() {
-                        self.lost = true;
-                        return;
+                        return self.give_up();
                     }
                     if promise || self.list.is_over() {
                         continue;
@@ -100,7 +113,9 @@ impl Responses {
 
     /// The next `len` bytes are missing for good.
     pub fn gap(&mut self, len: u64) {
-        self.lost |= self.frames.skip(len).is_err();
+        if !self.lost && self.frames.skip(len).is_err() {
+            self.give_up();
+        }
     }
 }
 

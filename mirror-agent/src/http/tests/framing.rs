@@ -281,6 +281,30 @@ fn unanswered_requests_are_bounded() {
     assert_eq!(wire.close().0, 4);
 }
 
+#[test]
+fn requests_that_wait_give_their_memory_back() {
+    let mut wire = Wire::new(Start::Syn);
+    wire.send(GET.repeat(4));
+    assert_eq!(wire.book.unanswered, 0, "a few are the connection's own");
+    wire.send(GET.repeat(96));
+    assert!(wire.book.unanswered >= 96 * 48, "{}", wire.book.unanswered);
+    for _ in 0..100 {
+        wire.answer(200);
+    }
+    assert_eq!((wire.answers.len(), wire.book.unanswered), (100, 0));
+    assert_eq!(wire.close().0, 0);
+}
+
+#[test]
+fn without_room_for_all_that_wait_the_last_few_do() {
+    let mut wire = Wire::new(Start::Syn);
+    wire.book.unanswered_room = Some(1_000);
+    wire.send(GET.repeat(100));
+    assert_eq!(wire.book.unanswered, 0);
+    assert_eq!(wire.answer(200).answers[0].request, 96);
+    assert_eq!(wire.close().0, 99);
+}
+
 const EXPECT: &str = "POST / HTTP/1.1\r\nContent-Length: 60\r\nExpect: 100-continue\r\n\r\n";
 
 #[test]
