@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use mio::Registry;
 
+use super::LinkId;
 use super::outcome::Dropped;
 use super::settings::Exclude;
 use super::target::{MAX_TIME_WAIT, TIME_WAIT_NS, Target, Totals};
@@ -124,6 +125,13 @@ impl Books {
             } else {
                 target.time_wait.push_back((now + TIME_WAIT_NS, local));
             }
+        }
+    }
+
+    /// The connection to `shadow` that was begun last for a link is not fresh any more.
+    pub(super) fn settled(&mut self, shadow: usize, id: LinkId) {
+        if let Some(target) = self.targets.get_mut(shadow) {
+            target.pace.settled(id);
         }
     }
 

@@ -28,7 +28,7 @@ pub(super) struct Pace {
 impl Pace {
     /// Whether `id` may begin its connection at `now`, `CLOCK_MONOTONIC` ns. If not, [`Pace::next`] gives it later.
     pub(super) fn begin(&mut self, id: LinkId, now: u64) -> bool {
-        let begins = self.waiting.is_empty() && self.has_room(id, now);
+        let begins = self.waiting.is_empty() && self.take_room(id, now);
         if !begins {
             self.waiting.push_back(id);
         }
@@ -38,7 +38,7 @@ impl Pace {
     /// The next link that waited and may begin its connection now.
     pub(super) fn next(&mut self, now: u64) -> Option<LinkId> {
         let id = *self.waiting.front()?;
-        if !self.has_room(id, now) {
+        if !self.take_room(id, now) {
             return None;
         }
         self.waiting.pop_front()
@@ -66,7 +66,8 @@ impl Pace {
         })
     }
 
-    fn has_room(&mut self, id: LinkId, now: u64) -> bool {
+    /// Whether a connection may begin now; if so, its place is taken.
+    fn take_room(&mut self, id: LinkId, now: u64) -> bool {
         if now >= self.ended_at + REPLACED_NS {
             self.ended = 0;
         }

@@ -13,8 +13,8 @@ impl Replayer {
         let waiting =
             self.books.unfinished() > 0 || self.books.targets.iter().any(|target| !target.pool.is_empty());
         let scan = waiting.then_some(self.next_scan);
-        let others = [self.books.next_time_wait(), self.books.next_connect(), self.turns.next()];
-        others.into_iter().chain([scan]).flatten().min()
+        let all = [scan, self.books.next_time_wait(), self.books.next_connect(), self.turns.next()];
+        all.into_iter().flatten().min()
     }
 
     /// Ends what has waited too long.

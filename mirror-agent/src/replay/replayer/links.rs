@@ -155,18 +155,11 @@ impl Replayer {
                     self.connect_now(id);
                     continue;
                 }
-                self.settled(shadow, id);
+                self.books.settled(shadow, id);
                 if waits {
                     self.give_up(id, Dropped::BackOff);
                 }
             }
-        }
-    }
-
-    /// The connection of a link is not fresh any more.
-    pub(super) fn settled(&mut self, shadow: usize, id: LinkId) {
-        if let Some(target) = self.books.targets.get_mut(shadow) {
-            target.pace.settled(id);
         }
     }
 
@@ -241,7 +234,7 @@ impl Replayer {
             State::Open(transport) => (transport, true),
         };
         self.books.close(shadow, transport, open, reset, (&self.registry, now));
-        self.settled(shadow, id);
+        self.books.settled(shadow, id);
     }
 
     /// The connection of a link is gone: books what is lost with it and goes on with the rest on a new one.

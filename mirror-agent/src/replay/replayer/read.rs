@@ -121,7 +121,7 @@ impl Replayer {
         link.answered();
         let (first, shadow) = (link.answers == 1, link.shadow);
         if first {
-            self.settled(shadow, id);
+            self.books.settled(shadow, id);
         }
         let Some(link) = self.live(id) else { return };
         if link.copies.front().is_some_and(QueuedCopy::tunnels) {

@@ -150,16 +150,20 @@ impl Replayer {
                 return;
             }
             let blocks = slices.len();
+            if blocks == 0 {
+                drop(slices);
+                self.settle_written(id);
+                return;
+            }
             let began = clock();
-            let wrote = if slices.is_empty() { Ok(0) } else { transport.write(&slices) };
+            let wrote = transport.write(&slices);
             drop(slices);
             match wrote {
-                Ok(0) if blocks > 0 => return,
+                // The socket takes no more now.
+                Ok(0) => return,
                 Ok(wrote) => {
                     link.queue.wrote(wrote as u64);
-                    if wrote > 0 {
-                        self.wrote(id, wrote as u64, began);
-                    }
+                    self.wrote(id, wrote as u64, began);
                     // One write takes so many blocks and no more; the socket seldom takes as many.
                     self.settle_written(id);
                     if blocks < MAX_SLICES {

@@ -40,16 +40,9 @@ impl H2Replayer {
                 if waits {
                     self.connect_now(id);
                 } else {
-                    self.settled(shadow, id);
+                    self.books.settled(shadow, id);
                 }
             }
-        }
-    }
-
-    /// The connection that was begun last for a link is not fresh any more.
-    pub(super) fn settled(&mut self, shadow: usize, id: LinkId) {
-        if let Some(target) = self.books.targets.get_mut(shadow) {
-            target.pace.settled(id);
         }
     }
 
@@ -69,7 +62,7 @@ impl H2Replayer {
             None
         };
         if let Some(why) = refused {
-            self.settled(shadow, id);
+            self.books.settled(shadow, id);
             return self.drop_waiting(id, why);
         }
         let entry = self.conns.vacant_entry();

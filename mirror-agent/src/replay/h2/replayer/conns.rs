@@ -284,7 +284,7 @@ impl H2Replayer {
         if let Some(transport) = transport {
             self.books.close(conn.shadow, transport, was_ready, reset, (&self.registry, now));
         }
-        self.settled(conn.shadow, conn.link);
+        self.books.settled(conn.shadow, conn.link);
     }
 }
 

@@ -10,8 +10,8 @@ impl H2Replayer {
     #[must_use]
     pub fn next_deadline(&self) -> Option<u64> {
         let scan = (self.books.unfinished() > 0 || self.expecting()).then_some(self.next_scan);
-        let others = [self.books.next_time_wait(), self.books.next_connect(), self.turns.next()];
-        others.into_iter().chain([scan]).flatten().min()
+        let all = [scan, self.books.next_time_wait(), self.books.next_connect(), self.turns.next()];
+        all.into_iter().flatten().min()
     }
 
     /// A connection is to come about, or to give a sign of life.
