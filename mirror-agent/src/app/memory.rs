@@ -14,7 +14,7 @@ pub(super) struct Memory {
 
 impl Memory {
     /// Of what is shared out, a quarter for the rings, a quarter for flows and what waits behind their holes. A quarter is the
-    /// queues' (`config` splits it over the shadows; a queue may hold twice its bytes while it grows).
+    /// queues' (`config` splits it over the shadows).
     pub(super) fn plan(memory: u64, ring: u32, shards: u16) -> Self {
         let flows = shared_memory(memory) / 4 / u64::from(shards.max(1));
         Self { ring, flows: usize::try_from(flows).unwrap_or(usize::MAX) }

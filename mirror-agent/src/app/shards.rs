@@ -26,7 +26,7 @@ use crate::stats::ledger::{Ledger, ShardLedger};
 use crate::{flow, http};
 
 /// Niceness of the shards with `--priority high`.
-const HIGH_NICE: i32 = -15;
+const HIGH_NICE: i32 = -7;
 /// Slice of the shards at normal priority, ns: longer than anybody's own, so that the primary never waits for a shard to
 /// finish its batch.
 const SLICE_NS: u64 = 20_000_000;

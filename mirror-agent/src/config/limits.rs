@@ -23,10 +23,10 @@ const QUEUE_FLOOR: u64 = 1 << 20;
 const PROGRAM: u64 = 20 << 20;
 
 /// What is shared out of a ceiling of `memory` bytes, at least [`MEMORY_FLOOR`]: a quarter each for rings, for flows and for
-/// queues, a sixteenth for HTTP/2. What is left over holds the program.
+/// queues, a sixteenth for HTTP/2, a sixty-fourth for requests without an answer. What is left over holds the program.
 #[must_use]
 pub fn shared_memory(memory: u64) -> u64 {
-    memory.min(memory.saturating_sub(PROGRAM) / 13 * 16)
+    memory.min(memory.saturating_sub(PROGRAM) / 53 * 64)
 }
 
 /// What one shadow may hold, over all shards.

@@ -308,7 +308,7 @@ mod accepted {
         for mebibytes in 32..2048 {
             let memory = mebibytes << 20;
             let shared = shared_memory(memory);
-            assert!((20 << 20) + shared / 16 * 13 <= memory && shared > 0, "{mebibytes} MiB");
+            assert!((20 << 20) + shared / 64 * 53 <= memory && shared > 0, "{mebibytes} MiB");
         }
         assert_eq!(shared_memory(DEFAULT_MEMORY), DEFAULT_MEMORY);
     }

@@ -25,7 +25,7 @@ impl Replies {
 
     /// Whether the bytes that come next are HTTP/2.
     pub(super) fn is_http2(&self, bytes: &[u8]) -> bool {
-        self.h2.is_some() || (self.fresh && begins_http2(bytes))
+        self.h2.is_some() || (self.fresh && may_begin_http2(bytes))
     }
 
     /// The next bytes, which are HTTP/2. Their state comes out of `memory`; without room for it, nothing more is read.
@@ -72,9 +72,19 @@ impl Replies {
 
 /// Whether bytes begin with the SETTINGS that a server sends first (RFC 9113 section 3.4).
 pub(super) fn begins_http2(bytes: &[u8]) -> bool {
+    bytes.len() >= 9 && may_begin_http2(bytes)
+}
+
+/// The same as far as there are bytes: no other answer begins with a zero.
+fn may_begin_http2(bytes: &[u8]) -> bool {
     match bytes {
-        [0, high, low, 4, 0, 0, 0, 0, 0, ..] => u16::from_be_bytes([*high, *low]).is_multiple_of(6),
-        _ => false,
+        [] => false,
+        [0, high, low, rest @ ..] => {
+            // Whole settings of six bytes each.
+            u16::from_be_bytes([*high, *low]).is_multiple_of(6)
+                && rest.iter().zip([4, 0, 0, 0, 0, 0]).all(|(is, should)| *is == should)
+        }
+        [first, ..] => *first == 0,
     }
 }
 
@@ -132,6 +142,24 @@ mod tests {
     const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
     /// `:status: 200` on stream 1, which ends.
     const HEADERS: [u8; 10] = [0, 0, 1, 1, 5, 0, 0, 0, 1, 0x88];
+
+    #[test]
+    fn http2_is_known_by_whatever_of_its_first_frame_is_there() {
+        for len in 1..=SETTINGS.len() + HEADERS.len() {
+            let (mut memory, mut told) = (Budget::new(1 << 20), Heads::default());
+            let mut replies = Replies::new(true, true);
+            for bytes in [&SETTINGS[..], &HEADERS].concat().chunks(len) {
+                assert!(replies.is_http2(bytes), "in pieces of {len}");
+                replies.http2(bytes, 0, &Limits::default(), &mut memory, &mut told);
+            }
+            assert_eq!(told.0, 1, "in pieces of {len}");
+        }
+        for other in
+            [&b"HTTP/1.1 200"[..], b"H", b"", &[0, 0, 1], &[0, 0, 0, 1], &[0, 0, 0, 4, 0, 0, 0, 0, 1]]
+        {
+            assert!(!Replies::new(true, true).is_http2(other), "{other:?}");
+        }
+    }
 
     #[test]
     fn without_room_for_their_state_responses_are_read_no_further_and_it_is_given_back() {
