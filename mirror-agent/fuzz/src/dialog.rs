@@ -34,7 +34,12 @@ pub fn check(bytes: &[u8]) {
         syns: 16,
     };
     let ample = http::Limits::default();
-    let scarce = http::Limits { h2_memory_bytes: 2_000, h2_responses_memory_bytes: 1_000, unanswered_bytes: 400, ..ample };
+    let scarce = http::Limits {
+        h2_memory_bytes: 2_000,
+        h2_responses_memory_bytes: 1_000,
+        unanswered_bytes: 400,
+        ..ample
+    };
     let mut dialogs = Dialogs::new(flow, if small { scarce } else { ample }, limits, ports, Quiet);
     let mut payload = 0;
     for sent in &sent {

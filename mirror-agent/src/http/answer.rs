@@ -32,7 +32,7 @@ pub(crate) fn extra_places<T>(queue: &VecDeque<T>) -> usize {
 /// What the primary said to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answer {
-    /// Which request: the number of [`Events::head`](super::Events::head) calls of this connection before its own.
+    /// Which request: the number of [`Events::head`] calls of this connection before its own.
     pub request: u64,
     /// Status code.
     pub status: u16,
