@@ -15,7 +15,7 @@ const fn need(what: &'static str, package: &'static str) -> Need {
     Need { what, package }
 }
 
-const PROGRAMS: [Need; 15] = [
+const PROGRAMS: [Need; 17] = [
     need("nginx", "nginx-light"),
     need("/usr/lib/nginx/modules/ngx_http_echo_module.so", "libnginx-mod-http-echo"),
     need("wrk", "wrk"),
@@ -30,6 +30,8 @@ const PROGRAMS: [Need; 15] = [
     need("ethtool", "ethtool"),
     need("openssl", "openssl"),
     need("bpftool", "bpftool"),
+    need("tcpdump", "tcpdump"),
+    need("sysctl", "procps"),
     need("cc", "gcc"),
 ];
 
@@ -62,7 +64,55 @@ fn is_there(what: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{PROGRAMS, missing};
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    use super::{PROGRAMS, QEMU, missing};
+
+    /// What every Debian has (packages marked essential), and what the steps of setup need before all else.
+    const EVERYWHERE: [&str; 12] = [
+        "sh",
+        "mount",
+        "umount",
+        "unshare",
+        "setarch",
+        "prlimit",
+        "find",
+        "ldd",
+        "sha256sum",
+        "apt-get",
+        "apt-cache",
+        "kill",
+    ];
+
+    /// Programs that the sources under `dir` start by a name that stands there.
+    fn started(dir: &Path, names: &mut BTreeSet<String>) {
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                started(&path, names);
+            } else if path.extension().is_some_and(|ext| ext == "rs") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                for begin in ["Command::new(\"", ".command(\""] {
+                    let calls = text.split(begin).skip(1);
+                    names.extend(calls.filter_map(|rest| Some(rest.split_once('"')?.0.to_owned())));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_program_that_the_tests_start_is_set_up() {
+        let mut names = BTreeSet::new();
+        for dir in ["src", "tests"] {
+            started(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests").join(dir), &mut names);
+        }
+        assert!(names.contains("tcpdump"), "{names:?}");
+        let known: BTreeSet<&str> =
+            PROGRAMS.iter().chain(&QEMU).map(|need| need.what).chain(EVERYWHERE).collect();
+        let unknown: Vec<_> = names.iter().filter(|name| !known.contains(name.as_str())).collect();
+        assert!(unknown.is_empty(), "no package is named for {unknown:?}");
+    }
 
     #[test]
     fn what_is_not_found_is_asked_for_by_its_package() {
