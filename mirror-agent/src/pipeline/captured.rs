@@ -37,8 +37,8 @@ pub struct CapturedShares {
 
 impl CapturedShares {
     /// For `memory` bytes: half of it for connections with their decoders, a quarter for what waits behind holes, an eighth
-    /// for the state of HTTP/2 (three of four parts for the requests), a sixteenth for responses that wait for requests, the rest for what is remembered of
-    /// requests and connections. `patient` has the times.
+    /// for the state of HTTP/2 (three of four parts for requests), a sixteenth for responses that wait for requests, the rest
+    /// for what is remembered of requests and connections. `patient` has the times.
     #[must_use]
     pub fn for_memory(memory: usize, patient: &flow::Limits) -> Self {
         let per_flow = Table::<usize>::FLOW_BYTES + Dialogs::<Captured>::CONNECTION_BYTES / 2;
