@@ -45,6 +45,7 @@ pub use chunked::Part;
 pub use connection::Connection;
 pub use dechunk::Dechunker;
 pub use h2::{AnswerHead, AnswerHeads, PREFACE, ResponseEvents, Responses, frames};
+pub(crate) use limits::LastTold;
 pub use limits::{Budget, Limits, Pickup};
 pub use message::{
     AbortReason, BodyKind, Events, Field, H2Error, HeaderField, Leaves, NotHttp, RequestHead, StreamHead,

@@ -56,8 +56,15 @@ fn a_client_that_waits_is_not_disturbed_by_signals() {
     let mut conn = client::Conn::over(TcpStream::connect(listener.local_addr().unwrap()).unwrap()).unwrap();
     let (mut server, _) = listener.accept().unwrap();
     std::thread::scope(|scope| {
-        let waiting = scope.spawn(move || conn.response("GET"));
-        std::thread::sleep(Duration::from_millis(50));
+        let (tell, thread) = std::sync::mpsc::channel();
+        let waiting = scope.spawn(move || {
+            tell.send(nix::unistd::gettid()).unwrap();
+            conn.response("GET")
+        });
+        let stat = format!("/proc/self/task/{}/stat", thread.recv().unwrap());
+        eventually("the client sleeps", Duration::from_secs(5), || {
+            std::fs::read_to_string(&stat).unwrap().rsplit_once(") ").unwrap().1.starts_with('S')
+        });
         // A stop and its end cut a wait with a timeout short though no handler runs.
         let stop = "kill -STOP $PPID && sleep 0.05; kill -CONT $PPID";
         assert!(Command::new("sh").args(["-c", stop]).status().unwrap().success());

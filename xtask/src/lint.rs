@@ -7,7 +7,7 @@ mod manifests;
 mod rooms;
 mod rules;
 mod source;
-mod tree;
+pub(crate) mod tree;
 
 use anyhow::{Result, bail};
 

@@ -4,15 +4,15 @@ use super::waiting::Waiting;
 use super::{Answered, Counters, Observer, Which};
 use crate::flow::{Chunk, Gap};
 use crate::http::{
-    self, Asked, Budget, HeaderField, ResponseEvents, ResponseHead, ResponseReader, Responses,
+    self, Asked, Budget, HeaderField, LastTold, ResponseEvents, ResponseHead, ResponseReader, Responses,
 };
 
 /// Reads responses.
 pub(super) struct Replies {
     h1: ResponseReader,
     h2: Option<Box<Responses>>,
-    /// Memory of `h2` that was told.
-    told_memory: u64,
+    /// Memory of `h2`.
+    told_memory: LastTold,
     /// The bytes that come next may be the first of HTTP/2.
     fresh: bool,
 }
@@ -20,7 +20,7 @@ pub(super) struct Replies {
 impl Replies {
     /// A direction from its first byte (`whole`) or from somewhere; `fresh` if nothing of it was seen before.
     pub(super) fn new(whole: bool, fresh: bool) -> Self {
-        Self { h1: ResponseReader::new(whole), h2: None, told_memory: 0, fresh }
+        Self { h1: ResponseReader::new(whole), h2: None, told_memory: LastTold::default(), fresh }
     }
 
     /// Whether the bytes that come next are HTTP/2.
@@ -39,17 +39,20 @@ impl Replies {
     ) {
         let h2 = self.h2.get_or_insert_with(|| Box::new(Responses::new(limits)));
         h2.data(bytes, time, streams);
-        let now = h2.memory();
-        if now != self.told_memory && !memory.change(now.cast_signed() - self.told_memory.cast_signed()) {
+        let room = self.told_memory.change(h2.memory()).is_none_or(|delta| memory.change(delta));
+        if !room {
             h2.give_up();
-            memory.change(h2.memory().cast_signed() - now.cast_signed());
+            if let Some(delta) = self.told_memory.change(h2.memory()) {
+                memory.change(delta);
+            }
         }
-        self.told_memory = h2.memory();
     }
 
     /// The connection is over.
-    pub(super) fn close(self, memory: &mut Budget) {
-        memory.change(-self.told_memory.cast_signed());
+    pub(super) fn close(mut self, memory: &mut Budget) {
+        if let Some(delta) = self.told_memory.change(0) {
+            memory.change(delta);
+        }
     }
 
     /// The next bytes, HTTP/1 as far as anyone knows; `answer` is told the heads. Gives how many are.
@@ -78,13 +81,13 @@ pub(super) fn begins_http2(bytes: &[u8]) -> bool {
 /// The same as far as there are bytes: no other answer begins with a zero.
 fn may_begin_http2(bytes: &[u8]) -> bool {
     match bytes {
-        [] => false,
+        [0] | [0, _] => true,
         [0, high, low, rest @ ..] => {
             // Whole settings of six bytes each.
             u16::from_be_bytes([*high, *low]).is_multiple_of(6)
                 && rest.iter().zip([4, 0, 0, 0, 0, 0]).all(|(is, should)| *is == should)
         }
-        [first, ..] => *first == 0,
+        _ => false,
     }
 }
 

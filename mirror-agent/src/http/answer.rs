@@ -10,6 +10,7 @@
 
 use std::collections::VecDeque;
 
+use super::limits::LastTold;
 use super::message::{BodyKind, Events, Leaves};
 use crate::flow::Evidence;
 
@@ -82,8 +83,8 @@ pub(super) struct Answers {
     interim: bool,
     /// Position of the last hole after which the position in a message was lost.
     lost_at: Option<u64>,
-    /// Bytes that were told as the queue's.
-    told_memory: u64,
+    /// Memory of the queue.
+    told_memory: LastTold,
 }
 
 impl Answers {
@@ -209,12 +210,7 @@ impl Answers {
     /// False if there is no room for so much.
     fn tell_memory(&mut self, ev: &mut impl Events) -> bool {
         let now = (extra_places(&self.queue) * size_of::<Pending>()) as u64;
-        if now == self.told_memory {
-            return true;
-        }
-        let delta = now.cast_signed() - self.told_memory.cast_signed();
-        self.told_memory = now;
-        ev.unanswered_memory(delta)
+        self.told_memory.change(now).is_none_or(|delta| ev.unanswered_memory(delta))
     }
 
     /// The final responses of the `n` oldest were not seen.

@@ -7,7 +7,7 @@ use super::chunked::Piece;
 use super::framer::Framer;
 use super::h2;
 use super::input::{Input, Tally};
-use super::limits::{Limits, Pickup};
+use super::limits::{LastTold, Limits, Pickup};
 use super::message::{AbortReason, Events, Leaves, NotHttp, TunnelEnd, Waiting};
 use super::requests::Current;
 use super::sync::Trial;
@@ -92,8 +92,8 @@ pub struct Connection {
     told_waiting: Option<Waiting>,
     /// When the last call's bytes or evidence passed.
     pub(super) time: u64,
-    told_buffered: u64,
-    pub(super) told_memory: u64,
+    told_buffered: LastTold,
+    pub(super) told_memory: LastTold,
 }
 
 impl Connection {
@@ -135,8 +135,8 @@ impl Connection {
             waiting: None,
             told_waiting: None,
             time: 0,
-            told_buffered: 0,
-            told_memory: 0,
+            told_buffered: LastTold::default(),
+            told_memory: LastTold::default(),
         }
     }
 
@@ -269,7 +269,7 @@ impl Connection {
 
     /// Gives up what is held in memory (heads that are not complete, bytes that are not proved): under memory pressure.
     pub fn shed(&mut self, ev: &mut impl Events) {
-        if self.told_buffered == 0 {
+        if self.buffered() == 0 {
             return;
         }
         let mut tally = Tally::default();
@@ -286,7 +286,7 @@ impl Connection {
     /// Bytes that wait in memory for a decision.
     #[must_use]
     pub fn buffered(&self) -> u64 {
-        self.told_buffered
+        self.told_buffered.get()
     }
 
     /// Takes `input` through the modes to its end.
@@ -375,11 +375,8 @@ impl Connection {
             (None, Some(h2)) => h2.held(),
             (None, None) => self.framer.gathered().len() as u64,
         };
-        if now != self.told_buffered {
-            let delta = i64::try_from(now).unwrap_or(i64::MAX)
-                - i64::try_from(self.told_buffered).unwrap_or(i64::MAX);
+        if let Some(delta) = self.told_buffered.change(now) {
             ev.buffered(delta);
-            self.told_buffered = now;
         }
         if matches!(self.mode, Mode::Sync) {
             // It was HTTP/1 after all.

@@ -190,17 +190,13 @@ impl Connection {
     /// Tells how much memory the state of HTTP/2 takes; without room for more it is given up.
     pub(super) fn settle_memory(&mut self, ev: &mut impl Events, tally: &mut Tally) {
         let now = self.h2.as_ref().map_or(0, |h2| h2.memory());
-        if now == self.told_memory {
-            return;
-        }
-        let delta = |now: u64, told: u64| i64::try_from(now).unwrap_or(0) - i64::try_from(told).unwrap_or(0);
-        let room = ev.h2_memory(delta(now, self.told_memory));
-        self.told_memory = now;
-        if !room && self.h2.is_some() {
+        let Some(delta) = self.told_memory.change(now) else { return };
+        if !ev.h2_memory(delta) && self.h2.is_some() {
             self.end_h2(AbortReason::ConnectionError, NotHttp::Http2, ev, tally);
             ev.h2_error(H2Error::NoRoom);
-            ev.h2_memory(delta(0, now));
-            self.told_memory = 0;
+            if let Some(delta) = self.told_memory.change(0) {
+                ev.h2_memory(delta);
+            }
         }
     }
 

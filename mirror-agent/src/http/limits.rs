@@ -91,3 +91,20 @@ impl Budget {
         u64::try_from(self.used).unwrap_or(0)
     }
 }
+
+/// The size that was told last of something whose changes are told.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct LastTold(u64);
+
+impl LastTold {
+    /// The change to `now`, bytes, which counts as told from here on; `None` if it was told before.
+    pub(crate) fn change(&mut self, now: u64) -> Option<i64> {
+        let before = std::mem::replace(&mut self.0, now);
+        (now != before).then(|| now.cast_signed() - before.cast_signed())
+    }
+
+    /// It, bytes.
+    pub(crate) fn get(self) -> u64 {
+        self.0
+    }
+}

@@ -10,13 +10,13 @@ use crate::repo;
 
 /// Text files by their path from the root, `/` between its parts.
 #[derive(Debug, Default)]
-pub(super) struct Tree {
+pub(crate) struct Tree {
     files: BTreeMap<String, String>,
 }
 
 impl Tree {
     /// Every text file of the repository that git tracks or would track.
-    pub(super) fn of_repository() -> Result<Self> {
+    pub(crate) fn of_repository() -> Result<Self> {
         let mut list = Command::new("git");
         // A checkout of another user's is only read here.
         list.args(["-c", "safe.directory=*"]);
@@ -79,7 +79,7 @@ impl Tree {
     }
 
     /// Every Rust file, by path.
-    pub(super) fn rust(&self) -> impl Iterator<Item = (&str, &str)> {
+    pub(crate) fn rust(&self) -> impl Iterator<Item = (&str, &str)> {
         self.files().filter(|(path, _)| path.ends_with(".rs"))
     }
 

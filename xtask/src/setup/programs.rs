@@ -65,12 +65,12 @@ fn is_there(what: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
-    use std::path::Path;
 
     use super::{PROGRAMS, QEMU, missing};
+    use crate::lint::tree::Tree;
 
     /// What every Debian has (packages marked essential), and what the steps of setup need before all else.
-    const EVERYWHERE: [&str; 12] = [
+    const EVERYWHERE: [&str; 11] = [
         "sh",
         "mount",
         "umount",
@@ -82,35 +82,20 @@ mod tests {
         "sha256sum",
         "apt-get",
         "apt-cache",
-        "kill",
     ];
-
-    /// Programs that the sources under `dir` start by a name that stands there.
-    fn started(dir: &Path, names: &mut BTreeSet<String>) {
-        for entry in std::fs::read_dir(dir).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                started(&path, names);
-            } else if path.extension().is_some_and(|ext| ext == "rs") {
-                let text = std::fs::read_to_string(&path).unwrap();
-                for begin in ["Command::new(\"", ".command(\""] {
-                    let calls = text.split(begin).skip(1);
-                    names.extend(calls.filter_map(|rest| Some(rest.split_once('"')?.0.to_owned())));
-                }
-            }
-        }
-    }
 
     #[test]
     fn every_program_that_the_tests_start_is_set_up() {
-        let mut names = BTreeSet::new();
-        for dir in ["src", "tests"] {
-            started(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests").join(dir), &mut names);
-        }
+        let tree = Tree::of_repository().unwrap();
+        let sources = tree.rust().filter(|(path, _)| path.starts_with("tests/"));
+        let calls = sources.flat_map(|(_, text)| {
+            ["Command::new(\"", ".command(\""].into_iter().flat_map(|begin| text.split(begin).skip(1))
+        });
+        let names: BTreeSet<&str> = calls.filter_map(|rest| Some(rest.split_once('"')?.0)).collect();
         assert!(names.contains("tcpdump"), "{names:?}");
         let known: BTreeSet<&str> =
             PROGRAMS.iter().chain(&QEMU).map(|need| need.what).chain(EVERYWHERE).collect();
-        let unknown: Vec<_> = names.iter().filter(|name| !known.contains(name.as_str())).collect();
+        let unknown: Vec<_> = names.iter().filter(|name| !known.contains(*name)).collect();
         assert!(unknown.is_empty(), "no package is named for {unknown:?}");
     }
 
