@@ -162,18 +162,11 @@ impl Worker {
                 Wait::Event(Some(next.map_or(TICK, |next| next.min(TICK))))
             };
         }
-        // With nothing under way all is told at once. Else the histograms have time, for merging them costs more than a copy, and a
-        // shard that waits for answers alone comes here at each of them.
-        if self.pipeline.unfinished() == 0 {
-            self.pipeline.publish();
-            state.unpublished = false;
-        } else {
-            self.pipeline.publish_gauges();
-        }
         if !self.ring.sleep() {
             return Wait::No;
         }
         self.books.sleeps.add(1);
+        // Merging histograms costs more than a request, so it is not done before each sleep of a shard that has little to do.
         let publish = state.unpublished.then(|| until(state.publish_at));
         Wait::Event(next.into_iter().chain(publish).min())
     }
