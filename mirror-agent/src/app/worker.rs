@@ -83,6 +83,7 @@ impl Worker {
             }
             self.ring.wake();
             let now = self.pipeline.update_clock();
+            state.unpublished |= !events.is_empty();
             for event in &events {
                 match event.token() {
                     RING => {}
@@ -133,12 +134,15 @@ impl Worker {
         self.pipeline.flush();
         self.books.rounds.add(1);
         self.books.records.add(drained.records as u64);
+        state.unpublished |= drained.records > 0;
         if self.pipeline.next_deadline().is_some_and(|deadline| deadline <= now) {
             self.pipeline.tick(now);
+            state.unpublished = true;
         }
-        if now >= state.publish_at {
+        if state.unpublished && now >= state.publish_at {
             self.pipeline.publish();
             state.publish_at = now + PUBLISH_NS;
+            state.unpublished = false;
         }
         if drained.more || self.pipeline.is_busy() {
             return Wait::No;
@@ -148,8 +152,8 @@ impl Worker {
         } else {
             state.empty = state.empty.saturating_add(1);
         }
-        let next =
-            self.pipeline.next_deadline().map(|deadline| Duration::from_nanos(deadline.saturating_sub(now)));
+        let until = |deadline: u64| Duration::from_nanos(deadline.saturating_sub(now));
+        let next = self.pipeline.next_deadline().map(until);
         if state.empty < IDLE_TICKS {
             // With copies that wait for an answer, the answers set the pace.
             return if state.empty == 0 && !self.pipeline.has_backlog() {
@@ -158,12 +162,20 @@ impl Worker {
                 Wait::Event(Some(next.map_or(TICK, |next| next.min(TICK))))
             };
         }
-        self.pipeline.publish();
+        // With nothing under way all is told at once. Else the histograms have time, for merging them costs more than a copy, and a
+        // shard that waits for answers alone comes here at each of them.
+        if self.pipeline.unfinished() == 0 {
+            self.pipeline.publish();
+            state.unpublished = false;
+        } else {
+            self.pipeline.publish_gauges();
+        }
         if !self.ring.sleep() {
             return Wait::No;
         }
         self.books.sleeps.add(1);
-        Wait::Event(next)
+        let publish = state.unpublished.then(|| until(state.publish_at));
+        Wait::Event(next.into_iter().chain(publish).min())
     }
 
     /// Refuses new copies while the ring is too full or the CPU budget is spent: what is refused at its head costs
@@ -230,6 +242,8 @@ struct Rounds {
     /// Rounds in a row that found the ring empty.
     empty: u32,
     publish_at: u64,
+    /// Something happened that readers of histograms and gauges do not see yet.
+    unpublished: bool,
     behind: bool,
     over_budget: bool,
     window_start: u64,

@@ -8,7 +8,7 @@ use crate::replay::{H2Report, Report, Totals};
 impl Line {
     /// Makes histograms and gauges visible to readers of the ledger.
     pub(super) fn publish(&mut self) {
-        let (h1, h2) = (&self.shadows.h1, &self.shadows.h2);
+        self.publish_gauges();
         for job in &mut self.jobs {
             job.ledger.primary_latency.publish(&mut job.primary);
             for (shared, local) in job.ledger.shadow_latency.iter().zip(&mut job.shadow) {
@@ -17,6 +17,13 @@ impl Line {
             for (shared, local) in job.ledger.queued.iter().zip(&mut job.queued) {
                 shared.publish(local);
             }
+        }
+    }
+
+    /// Makes gauges and totals of connections visible, which is cheap.
+    pub(super) fn publish_gauges(&self) {
+        let (h1, h2) = (&self.shadows.h1, &self.shadows.h2);
+        for job in &self.jobs {
             for (index, shadow) in job.ledger.shadows.iter().enumerate() {
                 let target = job.first_target + index;
                 let totals = sum(h1.totals(target), h2.totals(target));

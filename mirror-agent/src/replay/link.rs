@@ -10,6 +10,8 @@ use crate::http::ReplyReader;
 
 /// Unanswered copies that a pipelined link may have at a time.
 pub const PIPELINE_DEPTH: usize = 1024;
+/// Unanswered copies on a link's way that are work enough for a shadow until the next tick of the shard.
+const TICKFUL: usize = 16;
 
 /// One copy on its way through a link. Positions are those of the link's [`OutQueue`].
 #[derive(Debug)]
@@ -205,9 +207,10 @@ impl Link {
         }
     }
 
-    /// Some copies wait for the answer of another one.
+    /// Some copies wait for the answer of another one, and so few are on their way that the shadow may run out of work
+    /// before the next tick. With more, its answers can be read in batches, however many copies wait behind.
     pub(super) fn has_backlog(&self) -> bool {
-        self.released < self.copies.len()
+        self.released < self.copies.len().min(TICKFUL)
     }
 
     /// Lets copies go that may be written now: the first always; another one only behind whole idempotent ones, if it

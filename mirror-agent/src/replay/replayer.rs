@@ -27,8 +27,9 @@ use super::transport::{Progress, ReadBuffer};
 use super::turns::Turns;
 use crate::http::BodyKind;
 
-/// Pipelined links for each target and shard with `--connections shared`.
-pub const SHARED_LINKS: usize = 4;
+/// Pipelined links for each target and shard with `--connections shared`. The shadow's workers, or its replicas, share
+/// them: with too few, one of those may get them all.
+pub const SHARED_LINKS: usize = 8;
 /// Body bytes from this size on are offered to the socket from where they lie.
 pub const DIRECT_WRITE_BYTES: usize = 2048;
 /// The most queue bytes set aside for one body when it is admitted.

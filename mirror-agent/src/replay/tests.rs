@@ -211,6 +211,32 @@ fn gets_of_one_client_are_written_as_they_come_and_a_post_behind_them_waits() {
 }
 
 #[test]
+fn answers_set_the_pace_only_where_a_shadow_may_run_out_of_work() {
+    for (ahead, paced) in [(15, true), (16, false)] {
+        let (addr, thread) = server(1, |_, mut stream| {
+            read_head(&mut stream);
+            stream.write_all(OK).unwrap();
+            let mut rest = Vec::new();
+            stream.read_to_end(&mut rest).unwrap();
+        });
+        let mut rig = Rig::new(addr, settings(Connections::PerClient));
+        let mut slot = LinkSlot::default();
+        rig.get(&mut slot, "/").unwrap();
+        assert_eq!(rig.settle(), [DELIVERED]);
+        for _ in 0..ahead {
+            rig.get(&mut slot, "/").unwrap();
+        }
+        assert!(!rig.replayer.has_backlog(), "nothing waits yet");
+        let post = Start { idempotent: false, ..start(BodyKind::None) };
+        let id = rig.begin(&mut slot, post, "POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n").unwrap();
+        rig.replayer.end(id);
+        assert_eq!(rig.replayer.has_backlog(), paced, "{ahead} ahead of one that waits");
+        drop(rig);
+        thread.join().unwrap();
+    }
+}
+
+#[test]
 fn shared_links_pipeline_idempotent_copies_and_give_a_body_a_connection_of_its_own() {
     let (addr, thread) = server(2, |_, mut stream| {
         let first = read_head(&mut stream);
@@ -798,25 +824,29 @@ fn a_dead_target_is_left_alone_for_a_while() {
 
 #[test]
 fn the_connections_of_a_burst_are_begun_one_after_the_other() {
-    let (addr, thread) = server(3, |_, mut stream| {
-        let head = read_head(&mut stream);
-        stream.write_all(b"HTTP/1.1 204 No\r\n\r\n").unwrap();
-        head
-    });
-    let mut rig = Rig::new(addr, settings(Connections::PerClient));
-    let mut slots = [LinkSlot::default(); 4];
-    for (n, slot) in slots.iter_mut().take(3).enumerate() {
-        rig.get(slot, &format!("/{n}")).unwrap();
+    for connections in [Connections::PerClient, Connections::Shared] {
+        let (addr, thread) = server(3, |_, mut stream| {
+            let head = read_head(&mut stream);
+            stream.write_all(b"HTTP/1.1 204 No\r\n\r\n").unwrap();
+            head
+        });
+        let mut rig = Rig::new(addr, settings(connections));
+        let mut slots = [LinkSlot::default(); 4];
+        for (n, slot) in (0..3).zip(&mut slots) {
+            let get = Start { flow_hash: n, ..start(BodyKind::None) };
+            let id = rig.begin(slot, get, &format!("GET /{n} HTTP/1.1\r\nHost: a\r\n\r\n")).unwrap();
+            rig.replayer.end(id);
+        }
+        assert_eq!(rig.excluded.0.lock().unwrap().len(), 1);
+        // The client of one that waits goes away: no connection is begun for it.
+        let gone = rig.begin(&mut slots[3], start(BodyKind::Length(5)), "POST / HTTP/1.1\r\n\r\n").unwrap();
+        rig.replayer.abort(gone, Dropped::ClientClosed);
+        let outcomes = rig.settle();
+        assert_eq!(outcomes.len(), 4, "{outcomes:?}");
+        let heads = thread.join().unwrap();
+        let order: Vec<_> = heads.iter().map(|head| &head[..6]).collect();
+        assert_eq!(order, ["GET /0", "GET /1", "GET /2"]);
     }
-    assert_eq!(rig.excluded.0.lock().unwrap().len(), 1);
-    // The client of one that waits goes away: no connection is begun for it.
-    let gone = rig.begin(&mut slots[3], start(BodyKind::Length(5)), "POST / HTTP/1.1\r\n\r\n").unwrap();
-    rig.replayer.abort(gone, Dropped::ClientClosed);
-    let outcomes = rig.settle();
-    assert_eq!(outcomes.len(), 4, "{outcomes:?}");
-    let heads = thread.join().unwrap();
-    let order: Vec<_> = heads.iter().map(|head| &head[..6]).collect();
-    assert_eq!(order, ["GET /0", "GET /1", "GET /2"]);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use super::*;
 use crate::plan::FieldWriter;
 use crate::replay::rig::{Excluded, clock, server};
 use crate::replay::{
-    Budget, Connections, Dropped, Failed, Ordering, Outcome, Settings, TargetConfig, Timeouts,
+    Budget, Connections, Dropped, Failed, Ordering, Outcome, SHARED_LINKS, Settings, TargetConfig, Timeouts,
 };
 
 struct Rig {
@@ -1113,7 +1113,7 @@ fn shared_connections_are_few_and_the_least_loaded_takes_the_next_stream() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
     let thread = std::thread::spawn(move || {
-        let peers: Vec<_> = (0..4)
+        let peers: Vec<_> = (0..SHARED_LINKS)
             .map(|_| {
                 let (stream, _) = listener.accept().unwrap();
                 stream.set_read_timeout(Some(Duration::from_secs(8))).unwrap();
@@ -1132,10 +1132,10 @@ fn shared_connections_are_few_and_the_least_loaded_takes_the_next_stream() {
         rig.replayer.release(slot);
     }
     rig.turn();
-    assert_eq!((rig.replayer.totals(0).connections, rig.replayer.totals(0).connects), (4, 4));
+    assert_eq!((rig.replayer.totals(0).connections, rig.replayer.totals(0).connects), (8, 8));
     rig.replayer.shutdown();
     assert_eq!(rig.replayer.totals(0).queued_bytes, 0);
-    assert_eq!(thread.join().unwrap(), [10; 4]);
+    assert_eq!(thread.join().unwrap(), [5; SHARED_LINKS]);
 }
 
 #[test]

@@ -131,10 +131,9 @@ impl Replayer {
     pub(super) fn connect(&mut self, id: LinkId) {
         let now = self.now;
         let Some(link) = self.live(id).filter(|link| !link.paced) else { return };
-        let (shadow, shared) = (link.shadow, matches!(link.owner, Owner::Shared(_)));
+        let shadow = link.shadow;
         let Some(target) = self.books.targets.get_mut(shadow) else { return };
-        // A few links that many share are no burst.
-        if shared || target.pace.begin(id, now) {
+        if target.pace.begin(id, now) {
             self.connect_now(id);
         } else if let Some(link) = self.live(id) {
             link.paced = true;
