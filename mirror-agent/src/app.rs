@@ -14,6 +14,7 @@
 
 mod attention;
 mod desk;
+mod headroom;
 mod memory;
 mod names;
 mod output;

@@ -10,6 +10,7 @@ use anyhow::{Context, anyhow};
 use mio::{Poll, Waker};
 use tokio::sync::Notify;
 
+use super::headroom::{AWAY_HIGH_NS, AWAY_NS, Headroom};
 use super::memory::Memory;
 use super::own::Own;
 use super::shadows::Tls;
@@ -68,6 +69,7 @@ impl Shards {
             Priority::High { cpu_budget: None } => None,
         };
         let nice = matches!(config.priority, Priority::High { .. }).then_some(HIGH_NICE);
+        let away_ns = if nice.is_some() { AWAY_HIGH_NS } else { AWAY_NS };
         let mut shards = Vec::new();
         for (index, ring) in rings.into_iter().enumerate() {
             let poll = Poll::new().context("epoll is not to be had")?;
@@ -98,8 +100,16 @@ impl Shards {
                 books.clone(),
             );
             let (commands, receiver) = channel();
-            let worker =
-                Worker { pipeline, ring, poll, commands: receiver, books: books.clone(), cpu_budget };
+            let headroom = Headroom::new(ring.capacity(), away_ns);
+            let worker = Worker {
+                pipeline,
+                ring,
+                poll,
+                commands: receiver,
+                books: books.clone(),
+                headroom,
+                cpu_budget,
+            };
             let ended = ended.clone();
             let blocker = ready.wait_for(format!("shard {index} is starting"));
             let thread = std::thread::Builder::new()

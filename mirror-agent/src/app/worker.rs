@@ -16,6 +16,7 @@ use mio::{Events, Interest, Poll, Token};
 use nix::sys::time::TimeValLike;
 use nix::time::{ClockId, clock_gettime};
 
+use super::headroom::Headroom;
 use crate::kernel::ring::Ring;
 use crate::pipeline::Pipeline;
 use crate::stats::ledger::ShardLedger;
@@ -29,10 +30,6 @@ pub(super) const IDLE_TICKS: u32 = 4;
 pub(super) const BATCH_BYTES: usize = 1024 * 1024;
 /// How often histograms and gauges are published while something happens, ns.
 const PUBLISH_NS: u64 = 200_000_000;
-/// A shard whose ring is fuller than this, in percent, refuses new copies...
-pub(super) const OVERLOAD_PERCENT: usize = 75;
-/// ...until it is emptier than this, in percent.
-pub(super) const RELIEF_PERCENT: usize = 50;
 /// How often the CPU budget is looked at, ns.
 const BUDGET_WINDOW_NS: u64 = 100_000_000;
 /// Tokens of the ring and of the command channel; links have smaller ones.
@@ -55,6 +52,7 @@ pub(super) struct Worker {
     pub(super) poll: Poll,
     pub(super) commands: Receiver<Command>,
     pub(super) books: Arc<ShardLedger>,
+    pub(super) headroom: Headroom,
     /// CPU seconds a second that the shard may take before it refuses new copies.
     pub(super) cpu_budget: Option<f64>,
 }
@@ -182,7 +180,6 @@ impl Worker {
     /// little, and what was admitted can be finished.
     fn judge_load(&mut self, fill: usize, now: u64, state: &mut Rounds) {
         self.books.ring_peak.set(self.books.ring_peak.get().max(fill as u64));
-        let capacity = self.ring.capacity();
         if let Some(budget) = self.cpu_budget
             && now >= state.window_end
         {
@@ -193,12 +190,12 @@ impl Worker {
             state.over_budget = state.window_start > 0 && share > budget;
             (state.window_start, state.window_cpu, state.window_end) = (now, cpu, now + BUDGET_WINDOW_NS);
         }
-        let limit = if state.behind { RELIEF_PERCENT } else { OVERLOAD_PERCENT };
-        let behind = fill / 100 > capacity * limit / 10_000;
-        if behind && !state.behind {
+        let was_behind = self.headroom.is_behind();
+        self.headroom.look(now, fill, self.ring.written());
+        let behind = self.headroom.is_behind();
+        if behind && !was_behind {
             self.books.overloads.add(1);
         }
-        state.behind = behind;
         self.pipeline.set_overloaded(behind || state.over_budget);
     }
 
@@ -244,7 +241,6 @@ struct Rounds {
     publish_at: u64,
     /// Something happened that readers of histograms and gauges do not see yet.
     unpublished: bool,
-    behind: bool,
     over_budget: bool,
     window_start: u64,
     window_end: u64,

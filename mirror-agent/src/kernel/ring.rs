@@ -69,11 +69,11 @@ impl Ring {
     pub fn drain(&mut self, budget: usize, mut each: impl FnMut(&[u8])) -> Drained {
         let mut drained = Drained::default();
         let mut unreleased = 0;
-        let mut end = self.produced();
+        let mut end = self.written();
         loop {
             if self.position == end {
                 // Once more before saying that it is empty.
-                end = self.produced();
+                end = self.written();
                 if self.position == end {
                     break;
                 }
@@ -116,7 +116,13 @@ impl Ring {
     /// Bytes that wait to be read, heads of records and discarded ones included.
     #[must_use]
     pub fn fill(&self) -> usize {
-        usize::try_from(self.produced().wrapping_sub(self.position)).unwrap_or(self.capacity)
+        usize::try_from(self.written().wrapping_sub(self.position)).unwrap_or(self.capacity)
+    }
+
+    /// Bytes that the tap has taken since the ring exists, heads of records and discarded ones included.
+    #[must_use]
+    pub fn written(&self) -> u64 {
+        self.producer.u64_at(0).load(Ordering::Acquire)
     }
 
     /// Bytes the ring holds.
@@ -133,7 +139,7 @@ impl Ring {
         asleep.store(1, Ordering::Relaxed);
         // Either this look sees a record, or the tap, which looks at the word after a record, sees the word.
         fence(Ordering::SeqCst);
-        if self.produced() == self.position {
+        if self.written() == self.position {
             return true;
         }
         asleep.store(0, Ordering::Relaxed);
@@ -149,10 +155,6 @@ impl Ring {
     #[must_use]
     pub const fn shard(&self) -> usize {
         self.shard
-    }
-
-    fn produced(&self) -> u64 {
-        self.producer.u64_at(0).load(Ordering::Acquire)
     }
 
     fn release(&self) {
