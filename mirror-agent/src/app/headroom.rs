@@ -2,7 +2,8 @@
 //!
 //! A shard that shares its core with the primary is kept from it for milliseconds, and meanwhile the tap goes on writing. What is
 //! admitted now is torn then, if what comes does not fit. So the shard looks ahead: it wants as much of the ring free as came
-//! lately in the time it may be away. Slow traffic may fill most of the ring before anything is refused, fast traffic little.
+//! lately in the time it may be away. Slow traffic may fill most of the ring before anything is refused, fast traffic little. A
+//! ring that could not hold what comes in that time at all gains nothing by looking ahead.
 
 /// How long a shard of normal priority may be kept from its core by others, ns: as long as it plans for.
 pub(super) const AWAY_NS: u64 = 8_000_000;
@@ -55,6 +56,9 @@ impl Headroom {
     /// The most bytes that may be taken.
     fn limit(&self) -> usize {
         let percent = |percent| self.capacity / 100 * percent;
+        if self.coming >= self.capacity {
+            return percent(MOST_PERCENT);
+        }
         self.capacity.saturating_sub(self.coming).clamp(percent(LEAST_PERCENT), percent(MOST_PERCENT))
     }
 }
@@ -82,10 +86,16 @@ mod tests {
     }
 
     #[test]
-    fn the_faster_it_fills_the_earlier_it_is_too_full() {
-        for (rate, fits) in
-            [(0, 23), (MIB, 23), (2 * MIB, 15), (5 * MIB / 2, 11), (3 * MIB, 8), (100 * MIB, 7)]
-        {
+    fn the_faster_it_fills_the_earlier_it_is_too_full_as_long_as_looking_ahead_helps() {
+        for (rate, fits) in [
+            (0, 23),
+            (MIB, 23),
+            (2 * MIB, 15),
+            (5 * MIB / 2, 11),
+            (3 * MIB, 8),
+            (7 * MIB / 2, 7),
+            (100 * MIB, 23),
+        ] {
             let mut headroom = steady(rate);
             assert!(!behind(&mut headroom, fits), "{rate} bytes a ms: {fits} MiB");
             assert!(behind(&mut headroom, fits + 2), "{rate} bytes a ms: {} MiB", fits + 2);
@@ -103,7 +113,7 @@ mod tests {
 
     #[test]
     fn what_came_long_ago_or_while_it_slept_does_not_count() {
-        let mut headroom = steady(100 * MIB);
+        let mut headroom = steady(3 * MIB);
         assert!(behind(&mut headroom, 10));
         // A second without a byte.
         headroom.look(headroom.since + 1_000_000_000, 10 * MIB, headroom.written);
