@@ -10,7 +10,7 @@ use anyhow::{Context, anyhow};
 use mio::{Poll, Waker};
 use tokio::sync::Notify;
 
-use super::headroom::{AWAY_HIGH_NS, AWAY_NS, Headroom};
+use super::headroom::Headroom;
 use super::memory::Memory;
 use super::own::Own;
 use super::shadows::Tls;
@@ -69,7 +69,6 @@ impl Shards {
             Priority::High { cpu_budget: None } => None,
         };
         let nice = matches!(config.priority, Priority::High { .. }).then_some(HIGH_NICE);
-        let away_ns = if nice.is_some() { AWAY_HIGH_NS } else { AWAY_NS };
         let mut shards = Vec::new();
         for (index, ring) in rings.into_iter().enumerate() {
             let poll = Poll::new().context("epoll is not to be had")?;
@@ -100,7 +99,7 @@ impl Shards {
                 books.clone(),
             );
             let (commands, receiver) = channel();
-            let headroom = Headroom::new(ring.capacity(), away_ns);
+            let headroom = Headroom::new(ring.capacity());
             let worker = Worker {
                 pipeline,
                 ring,

@@ -172,6 +172,7 @@ impl Worker {
             return Wait::No;
         }
         self.books.sleeps.add(1);
+        self.headroom.sleeps();
         let publish = state.unpublished.then(|| until(state.publish_at));
         Wait::Event(next.into_iter().chain(publish).min())
     }
