@@ -170,7 +170,8 @@ impl Pipeline {
         self.line.line.shadows.set_addrs(target, addrs);
     }
 
-    /// Copies that wait for the answer of another one: answers should be read at once.
+    /// Copies wait for the answer of another one, and the shadow may have nothing to do until then: answers should be read at
+    /// once.
     #[must_use]
     pub fn has_backlog(&self) -> bool {
         self.line.line.shadows.has_backlog()

@@ -1,9 +1,9 @@
 //! When a shard's ring is so full that new copies must be refused.
 //!
 //! A shard that shares its core with the primary is kept from it for milliseconds, and meanwhile the tap goes on writing. What is
-//! admitted now is torn then, if what comes does not fit. So the shard looks ahead: it wants as much of the ring free as came
-//! lately in the time it was away lately. Slow traffic may fill most of the ring before anything is refused, fast traffic little. A
-//! ring that could not hold what comes in that time at all gains nothing by looking ahead.
+//! admitted now is torn then, if what comes does not fit. So the shard looks ahead: at the rate of the last milliseconds, what comes
+//! while it is away for as long as it lately was shall fit into the ring. Slow traffic may fill most of the ring before anything is
+//! refused, fast traffic less. A ring that is too small for that when empty gains nothing by looking ahead.
 
 /// The longest time away that a shard plans for, ns.
 const AWAY_NS: u64 = 8_000_000;

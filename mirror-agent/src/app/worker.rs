@@ -153,7 +153,7 @@ impl Worker {
         let until = |deadline: u64| Duration::from_nanos(deadline.saturating_sub(now));
         let next = self.pipeline.next_deadline().map(until);
         if state.empty < IDLE_TICKS {
-            // With copies that wait for an answer, the answers set the pace.
+            // Where a shadow may run out of work, its answers set the pace.
             return if state.empty == 0 && !self.pipeline.has_backlog() {
                 Wait::Tick
             } else {

@@ -64,7 +64,8 @@ impl Shadows {
         self.h2.set_refusal(why);
     }
 
-    /// Copies that wait for the answer of another one: answers should be read at once.
+    /// Copies wait for the answer of another one, and the shadow may have nothing to do until then: answers should be read at
+    /// once.
     pub(super) fn has_backlog(&self) -> bool {
         self.h1.has_backlog() || self.h2.has_backlog()
     }

@@ -155,7 +155,8 @@ impl Replayer {
         self.books.unfinished()
     }
 
-    /// Whether some copies can go on only after the answer of another one was read.
+    /// Whether some copies can go on only after the answer of another one was read, and the shadow may have nothing to do
+    /// until then: answers should be read at once.
     #[must_use]
     pub fn has_backlog(&self) -> bool {
         self.backlog > 0
