@@ -1139,6 +1139,28 @@ fn shared_connections_are_few_and_the_least_loaded_takes_the_next_stream() {
 }
 
 #[test]
+fn the_connections_of_a_burst_are_begun_one_after_the_other() {
+    for connections in [Connections::PerClient, Connections::Shared] {
+        let (addr, thread) = server(3, |_, stream| {
+            let mut peer = Peer::begin(stream, &[]);
+            let copy = peer.until(HEADERS);
+            peer.answer(copy.stream);
+            peer
+        });
+        let mut rig = Rig::with(addr, &config(connections, 8 << 20));
+        let mut slots = [H2Slot::default(); 3];
+        for slot in &mut slots {
+            rig.get(slot, "/").unwrap();
+        }
+        assert_eq!(rig.excluded.0.lock().unwrap().len(), 1);
+        assert_eq!(rig.settle(), [DELIVERED; 3]);
+        assert_eq!(rig.replayer.totals(0).connects, 3);
+        rig.replayer.shutdown();
+        assert_eq!(thread.join().unwrap().len(), 3);
+    }
+}
+
+#[test]
 fn limits_refuse_at_the_head_and_shutdown_gives_up_the_rest() {
     let (tells, told) = std::sync::mpsc::channel();
     let (addr, thread) = server(1, move |_, stream| {

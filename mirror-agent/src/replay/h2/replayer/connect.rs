@@ -10,7 +10,6 @@ use super::{CONNECTION_BYTES, H2_TOKENS, H2Replayer};
 use crate::replay::LinkId;
 use crate::replay::h2::conn::{Conn, Session, State};
 use crate::replay::outcome::{Dropped, Failed, Outcome};
-use crate::replay::settings::Connections;
 use crate::replay::transport::Transport;
 
 impl H2Replayer {
@@ -20,8 +19,7 @@ impl H2Replayer {
         let Some(link) = self.link(id).filter(|link| !link.paced) else { return };
         let shadow = link.shadow;
         let Some(target) = self.books.targets.get_mut(shadow) else { return };
-        // A few links that many share are no burst.
-        if target.settings.connections == Connections::Shared || target.pace.begin(id, now) {
+        if target.pace.begin(id, now) {
             self.connect_now(id);
         } else if let Some(link) = self.link_mut(id) {
             link.paced = true;
