@@ -244,8 +244,8 @@ fn at_rest_it_costs_nothing() {
 }
 
 #[test]
-fn sigterm_sigint_and_the_duration_end_it_within_two_seconds_with_even_books() {
-    for how in ["SIGTERM", "SIGINT", "--duration"] {
+fn signals_and_the_duration_end_it_within_two_seconds_with_even_books() {
+    for how in ["SIGTERM", "SIGINT", "SIGHUP", "--duration"] {
         let world = World::routed();
         let primary = Reviews::start(&world.pri, world.dir(), world.primary_at(Family::V4), &[]).unwrap();
         // A shadow that keeps every copy in flight.
@@ -265,6 +265,7 @@ fn sigterm_sigint_and_the_duration_end_it_within_two_seconds_with_even_books() {
         match how {
             "SIGTERM" => mirror.process().signal(Signal::SIGTERM),
             "SIGINT" => mirror.process().signal(Signal::SIGINT),
+            "SIGHUP" => mirror.process().signal(Signal::SIGHUP),
             _ => (),
         }
         let asked = if how == "--duration" { ready + duration } else { std::time::Instant::now() };
@@ -276,6 +277,23 @@ fn sigterm_sigint_and_the_duration_end_it_within_two_seconds_with_even_books() {
         assert_eq!(last.shadow(0, "dropped/shutdown"), 40, "{how}: {last:?}");
         world.nothing_attached(Tap::HostSide);
     }
+}
+
+#[test]
+fn a_terminal_that_goes_away_ends_no_mirror_that_was_started_by_nohup() {
+    let world = World::routed();
+    let primary = Reviews::start(&world.pri, world.dir(), world.primary_at(Family::V4), &[]).unwrap();
+    let shadow = Reviews::start(&world.sha, world.dir(), world.shadow_at(Family::V4), &[]).unwrap();
+    let args = mirror_args(&world, Tap::HostSide, primary.at(), &[shadow.at()], 0);
+    let mut command = world.node.command("nohup");
+    command.arg(binary());
+    let mut mirror = Mirror::start_command(&world.node, command, &args).unwrap();
+    mirror.process().signal(Signal::SIGHUP);
+    load::run(&world.cli, &Load::new(primary.at(), 4, 40)).all_answered();
+    assert_eq!(mirror.rest(40).shadow(0, "delivered"), 40);
+    mirror.process().signal(Signal::SIGTERM);
+    let (status, _) = mirror.ended().unwrap();
+    assert!(status.success(), "{status}");
 }
 
 #[test]

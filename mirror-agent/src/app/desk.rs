@@ -11,10 +11,12 @@ use tokio::task::JoinHandle;
 use crate::api::{self, ApiError, Ready};
 use crate::stats::Monitor;
 
-/// SIGINT and SIGTERM, which ask for an orderly end.
+/// SIGINT, SIGTERM, and SIGHUP of a terminal that goes away, which ask for an orderly end.
 pub(super) struct Signals {
     interrupt: Signal,
     terminate: Signal,
+    /// None if whoever started us has it ignored, as nohup(1) does: it stays so.
+    hangup: Option<Signal>,
 }
 
 impl Signals {
@@ -23,6 +25,11 @@ impl Signals {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt()).context("SIGINT cannot be handled")?,
             terminate: signal(SignalKind::terminate()).context("SIGTERM cannot be handled")?,
+            hangup: if ignores_hangup(&std::fs::read_to_string("/proc/self/status").unwrap_or_default()) {
+                None
+            } else {
+                Some(signal(SignalKind::hangup()).context("SIGHUP cannot be handled")?)
+            },
         })
     }
 
@@ -31,8 +38,16 @@ impl Signals {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
+            Some(_) = async { self.hangup.as_mut()?.recv().await } => {}
         }
     }
+}
+
+/// Whether a process with this `/proc/PID/status` (proc_pid_status(5)) ignores SIGHUP.
+fn ignores_hangup(status: &str) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    // Signal 1 is the lowest bit.
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)
 }
 
 /// The address of the admin server, taken before anything else is done.
@@ -73,5 +88,25 @@ impl AdminServer {
             drop(stop);
             let _its_end_is_not_ours = served.await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ignores_hangup;
+
+    #[test]
+    fn an_ignored_hangup_is_read_from_the_mask_of_ignored_signals() {
+        let status = |mask| format!("Name:\tmirror\nSigCgt:\t0000000000000001\nSigIgn:\t{mask}\n");
+        for (mask, ignored) in [
+            ("0000000000000001", true),
+            ("0000000000001001", true),
+            ("0000000000001000", false),
+            ("0000000000000000", false),
+            ("", false),
+        ] {
+            assert_eq!(ignores_hangup(&status(mask)), ignored, "{mask}");
+        }
+        assert!(!ignores_hangup(""));
     }
 }

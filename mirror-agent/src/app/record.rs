@@ -15,8 +15,8 @@ use std::sync::{Arc, Mutex, TryLockError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use tokio::signal::unix::{SignalKind, signal};
 
+use super::desk::Signals;
 use super::memory::Memory;
 use super::output::Output;
 use super::shards::table_seed;
@@ -61,8 +61,7 @@ pub(super) struct Shared {
 
 async fn control(config: &ResolvedRecord) -> anyhow::Result<()> {
     // Everything that can be refused is refused before anything is attached, and the file is made last.
-    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be handled")?;
-    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be handled")?;
+    let mut signals = Signals::new()?;
     let output = Output::new(config.json)?;
     let count = config.shards_on(cores());
     let memory = Memory::plan(config.memory, config.ring_bytes(count)?, count);
@@ -149,8 +148,7 @@ async fn control(config: &ResolvedRecord) -> anyhow::Result<()> {
     let deadline = config.duration.map(|duration| tokio::time::Instant::now() + duration);
     loop {
         tokio::select! {
-            _ = interrupt.recv() => break,
-            _ = terminate.recv() => break,
+            () = signals.recv() => break,
             () = until(deadline) => break,
             () = shared.news.notified() => break,
             _ = heartbeat.tick(), if needs_heartbeat => loaded.heartbeat.beat(),
