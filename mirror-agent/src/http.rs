@@ -36,6 +36,7 @@ mod message;
 mod reply;
 mod requests;
 mod responses;
+mod stream;
 mod sync;
 mod ws;
 
@@ -48,11 +49,11 @@ pub use h2::{AnswerHead, AnswerHeads, PREFACE, ResponseEvents, Responses, frames
 pub(crate) use limits::LastTold;
 pub use limits::{Budget, Limits, Pickup};
 pub use message::{
-    AbortReason, BodyKind, Events, Field, H2Error, HeaderField, Leaves, NotHttp, RequestHead, StreamHead,
-    TunnelEnd, Version, Waiting,
+    AbortReason, BodyKind, Events, Field, H2Error, Leaves, NotHttp, RequestHead, TunnelEnd, Version, Waiting,
 };
 pub use reply::{BadResponse, Eof, MAX_REPLY_HEAD_BYTES, Progress, ReplyHead, ReplyReader};
 pub use responses::{Asked, ResponseHead, ResponseReader, is_status_line};
+pub use stream::{HeaderField, Pseudo, PseudoFields, StreamHead};
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,7 @@
 //! Whom a request is meant for.
 
-use super::message::{RequestHead, StreamHead};
+use super::message::RequestHead;
+use super::stream::StreamHead;
 
 impl RequestHead<'_> {
     /// Host and port that the request is meant for: of an absolute target, else of the `Host` field (RFC 9112 section

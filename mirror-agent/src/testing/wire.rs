@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use crate::flow::{Chunk, Evidence, Gap, GapReason, Start};
 use crate::http::{
-    AbortReason, Answer, Connection, Events, H2Error, HeaderField, Limits, NotHttp, Pickup, RequestHead,
-    StreamHead, TunnelEnd, Waiting,
+    AbortReason, Answer, Connection, Events, H2Error, HeaderField, Limits, NotHttp, Pickup, PseudoFields,
+    RequestHead, StreamHead, TunnelEnd, Waiting,
 };
 use crate::packet::Seq;
 
@@ -45,6 +45,7 @@ pub(crate) struct SeenStream {
     pub(crate) time: u64,
     open: bool,
     body: Vec<u8>,
+    pub(crate) never_indexed: PseudoFields,
 }
 
 /// ` name: value`, with `!` before what must not be indexed.
@@ -167,6 +168,7 @@ impl Events for Book {
             time: head.time,
             open: true,
             body: Vec::new(),
+            never_indexed: head.never_indexed,
         });
         if head.end_stream {
             self.last = Some(head.stream);

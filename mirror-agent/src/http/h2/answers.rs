@@ -1,7 +1,7 @@
 //! Header blocks of answers, for whoever asked: only what says how the answer ends is told.
 
 use super::hpack::{Bounds, Decoder, List};
-use super::responses;
+use super::{request, responses};
 use crate::http::head::decimal;
 
 /// Size of the table that an encoder may use without being told (RFC 9113 section 6.5.2), bytes.
@@ -28,6 +28,10 @@ pub struct AnswerHead {
     pub grpc_failed: bool,
     /// It was larger than allowed, and the rest of it is not told.
     pub too_large: bool,
+    /// It breaks a rule that makes a message malformed (RFC 9113 sections 8.1.1, 8.2.1 and 8.3): a pseudo-field that is not
+    /// `:status` or does not stand in front, a name or a value with bytes that it must not have, `transfer-encoding`, two
+    /// content lengths, or one that is no number. Other fields of the connection are let pass, as those of requests are.
+    pub malformed: bool,
 }
 
 impl AnswerHeads {
@@ -49,9 +53,16 @@ impl AnswerHeads {
             too_large: self.list.is_over(),
             ..AnswerHead::default()
         };
-        for (name, value, _) in self.list.fields() {
+        let mut length = None;
+        let skipped = usize::from(head.status.is_some());
+        for (name, value, never_indexed) in self.list.fields().skip(skipped) {
+            head.malformed |= request::field(name, value, never_indexed).is_err();
             match name {
-                b"content-length" => head.content_length = decimal(value),
+                b"content-length" => {
+                    head.content_length = decimal(value);
+                    let other = length.replace(value).is_some_and(|earlier| earlier != value);
+                    head.malformed |= other || head.content_length.is_none();
+                }
                 b"grpc-status" => head.grpc_failed |= value != b"0",
                 _ => {}
             }

@@ -13,8 +13,8 @@
 use smallvec::SmallVec;
 
 use super::hpack::List;
-use crate::http::HeaderField;
 use crate::http::head::{decimal, is_token};
+use crate::http::{HeaderField, Pseudo, PseudoFields};
 
 /// The fields of a list. The inline part lives on the caller's stack.
 pub(super) type Fields<'a> = SmallVec<[HeaderField<'a>; 32]>;
@@ -31,6 +31,7 @@ pub(super) struct Request<'a> {
     pub(super) authority: Option<&'a [u8]>,
     pub(super) path: Option<&'a [u8]>,
     pub(super) protocol: Option<&'a [u8]>,
+    pub(super) never_indexed: PseudoFields,
     pub(super) fields: Fields<'a>,
     pub(super) content_length: Option<u64>,
 }
@@ -38,19 +39,23 @@ pub(super) struct Request<'a> {
 /// Reads the header list that opens a stream (section 8.3.1).
 pub(super) fn request(list: &List) -> Result<Request<'_>, Malformed> {
     let mut pseudo = [None; 5];
+    let mut never = PseudoFields::default();
     let mut fields = Fields::new();
     for (name, value, never_indexed) in list.fields() {
         if name.first() == Some(&b':') {
             let place = match name {
-                b":method" => 0,
-                b":scheme" => 1,
-                b":authority" => 2,
-                b":path" => 3,
-                b":protocol" => 4,
+                b":method" => Pseudo::Method,
+                b":scheme" => Pseudo::Scheme,
+                b":authority" => Pseudo::Authority,
+                b":path" => Pseudo::Path,
+                b":protocol" => Pseudo::Protocol,
                 _ => return Err(Malformed),
             };
-            if !fields.is_empty() || !is_value(value) || pseudo[place].replace(value).is_some() {
+            if !fields.is_empty() || !is_value(value) || pseudo[place as usize].replace(value).is_some() {
                 return Err(Malformed);
+            }
+            if never_indexed {
+                never = never.with(place);
             }
         } else {
             fields.push(field(name, value, never_indexed)?);
@@ -79,7 +84,7 @@ pub(super) fn request(list: &List) -> Result<Request<'_>, Malformed> {
         return Err(Malformed);
     }
     let content_length = content_length(&fields)?;
-    Ok(Request { method, scheme, authority, path, protocol, fields, content_length })
+    Ok(Request { method, scheme, authority, path, protocol, never_indexed: never, fields, content_length })
 }
 
 /// Reads a trailer section (section 8.1): no pseudo-field may stand in it.
@@ -87,8 +92,12 @@ pub(super) fn trailers(list: &List) -> Result<Fields<'_>, Malformed> {
     list.fields().map(|(name, value, never_indexed)| field(name, value, never_indexed)).collect()
 }
 
-/// A field of a request (sections 8.2.1 and 8.2.2).
-fn field<'a>(name: &'a [u8], value: &'a [u8], never_indexed: bool) -> Result<HeaderField<'a>, Malformed> {
+/// A field that is no pseudo-field (sections 8.2.1 and 8.2.2).
+pub(super) fn field<'a>(
+    name: &'a [u8],
+    value: &'a [u8],
+    never_indexed: bool,
+) -> Result<HeaderField<'a>, Malformed> {
     if name.is_empty() || !name.iter().all(|&b| is_token(b) && !b.is_ascii_uppercase()) {
         return Err(Malformed);
     }

@@ -27,7 +27,8 @@ use super::request;
 use super::streams::{Stream, Streams};
 use crate::http::input::Tally;
 use crate::http::limits::Limits;
-use crate::http::message::{AbortReason, Events, H2Error, NotHttp, StreamHead};
+use crate::http::message::{AbortReason, Events, H2Error, NotHttp};
+use crate::http::stream::StreamHead;
 
 /// The request direction of an HTTP/2 connection, from the client's preface on.
 #[derive(Debug)]
@@ -301,6 +302,7 @@ impl Side {
             authority: request.authority,
             path: request.path,
             protocol: request.protocol,
+            never_indexed: request.never_indexed,
             fields: &request.fields,
             content_length: request.content_length,
             end_stream,

@@ -7,7 +7,7 @@ use super::frame::{Frames, Step};
 use super::hpack::{Bounds, Decoder, List};
 use super::request::{self, Fields};
 use crate::http::Limits;
-use crate::http::message::HeaderField;
+use crate::http::stream::HeaderField;
 
 /// What [`Responses`] tells. Calls of different streams mix.
 pub trait ResponseEvents {

@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::super::fields::FieldWriter;
 use super::super::{authority, trace};
 use super::{Authority, Rewriter, Set, length_bit, push_client};
-use crate::http::{HeaderField, StreamHead};
+use crate::http::{HeaderField, Pseudo, StreamHead};
 use crate::plan::settings::{Settings, Trace};
 
 /// What of a job's changes is spelled otherwise in HTTP/2.
@@ -60,9 +60,10 @@ impl Rewriter {
     /// As [`Rewriter::apply`], for the head of an HTTP/2 stream.
     pub(in crate::plan) fn apply_h2(&self, head: &StreamHead<'_>, client: &SocketAddr, out: &mut Vec<u8>) {
         let mut out = FieldWriter::new(out);
-        out.push(b":method", &[head.method], false);
+        let never = |field| head.never_indexed.has(field);
+        out.push(b":method", &[head.method], never(Pseudo::Method));
         if let Some(scheme) = head.scheme {
-            out.push(b":scheme", &[scheme], false);
+            out.push(b":scheme", &[scheme], never(Pseudo::Scheme));
         }
         let replaced = match (&self.authority, head.authority) {
             // A set host names the authority of a copy whose original named none at all.
@@ -70,10 +71,10 @@ impl Rewriter {
             (_, authority) => authority,
         };
         if let Some(text) = replaced {
-            self.push_authority(b":authority", text, false, &mut out);
+            self.push_authority(b":authority", text, never(Pseudo::Authority), &mut out);
         }
         if let Some(path) = head.path {
-            out.push(b":path", &[path], false);
+            out.push(b":path", &[path], never(Pseudo::Path));
         }
         for (index, field) in head.fields.iter().enumerate() {
             if self.lengths & length_bit(field.name.len()) == 0 {

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::{
     CLIENT, Decision, Filtered, Parsed, Plan, Sampler, Settings, Trace, decided, default_changes, flow, plain,
 };
-use crate::http::{HeaderField, Leaves, StreamHead};
+use crate::http::{HeaderField, Leaves, Pseudo, PseudoFields, StreamHead};
 use crate::packet::Seq;
 use crate::plan::fields;
 
@@ -21,6 +21,7 @@ fn head<'a>(authority: Option<&'a str>, fields: &'a [HeaderField<'a>]) -> Stream
         authority: authority.map(str::as_bytes),
         path: Some(b"/a?b"),
         protocol: None,
+        never_indexed: PseudoFields::default(),
         fields,
         content_length: None,
         end_stream: true,
@@ -55,6 +56,23 @@ fn a_job_without_changes_leaves_every_field_in_its_place() {
         [field("b", "1"), field("cookie", "x"), field("cookie", "y"), field("secret", "s"), field("a", "")];
     let copy = rewritten(&plain(), &head(Some("a:80"), &all));
     assert_eq!(copy, with(&LINE, &["b: 1", "cookie: x", "cookie: y", "secret: s!", "a: "]));
+}
+
+#[test]
+fn what_the_client_has_never_indexed_is_never_indexed_in_the_copy() {
+    const LINE: [(Pseudo, &str); 4] = [
+        (Pseudo::Method, ":method: GET"),
+        (Pseudo::Scheme, ":scheme: http"),
+        (Pseudo::Authority, ":authority: a-shadow:80"),
+        (Pseudo::Path, ":path: /a?b"),
+    ];
+    for secret in [Pseudo::Method, Pseudo::Scheme, Pseudo::Authority, Pseudo::Path] {
+        let never_indexed = PseudoFields::default().with(secret);
+        let copy = rewritten(&default_changes(), &StreamHead { never_indexed, ..head(Some("a:80"), &[]) });
+        let line =
+            LINE.map(|(field, text)| if field == secret { format!("{text}!") } else { text.to_owned() });
+        assert_eq!(copy[..4], line);
+    }
 }
 
 #[test]

@@ -76,8 +76,8 @@ pub(super) struct Said {
 pub(super) enum What {
     /// A head, interim or final, or with no status the trailers.
     Head { status: Option<u16>, content_length: Option<u64>, grpc_failed: bool, ends: bool },
-    /// A header section longer than allowed.
-    TooLarge,
+    /// A header section that is malformed, or longer than allowed.
+    BadHead,
     /// Content: so many bytes, and with its padding so many of the window.
     Data { bytes: u32, credit: u32, ends: bool },
     /// The stream is over.
@@ -341,8 +341,8 @@ impl Mux {
     /// A header block is whole.
     fn section(&mut self, stream: u32, ends: bool, block: &[u8], said: &mut Vec<Said>) -> Result<(), Broken> {
         let head = self.answers.read(block).ok_or(Broken)?;
-        let what = if head.too_large {
-            What::TooLarge
+        let what = if head.too_large || head.malformed {
+            What::BadHead
         } else {
             What::Head {
                 status: head.status,

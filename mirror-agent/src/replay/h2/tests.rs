@@ -585,6 +585,60 @@ fn a_window_that_is_taken_back_is_not_used_after_it_was_agreed_to() {
 }
 
 #[test]
+fn a_malformed_head_is_no_answer_and_costs_its_own_stream_only() {
+    /// A literal without indexing, of a name and a value shorter than 127 bytes.
+    fn literal(name: &[u8], value: &[u8]) -> Vec<u8> {
+        [&[0, name.len() as u8], name, &[value.len() as u8], value].concat()
+    }
+    let heads: Vec<Vec<u8>> = [
+        // Of those, the first two are sound.
+        literal(b"connection", b"close"),
+        [literal(b"content-length", b"0"), literal(b"content-length", b"0")].concat(),
+        [literal(b"content-length", b"0"), literal(b"content-length", b"00")].concat(),
+        literal(b"content-length", b"-1"),
+        literal(b"transfer-encoding", b"chunked"),
+        literal(b":status", b"200"),
+        literal(b":path", b"/"),
+        literal(b"Upper", b"x"),
+        literal(b"", b"x"),
+        literal(b"a b", b"x"),
+        literal(b"a", b"x\r\nb: y"),
+        literal(b"a", b"x "),
+    ]
+    .into_iter()
+    .map(|rest| [OK, &rest].concat())
+    .collect();
+    let count = heads.len();
+    let trailers = literal(b":status", b"200");
+    let (addr, thread) = server(1, move |_, stream| {
+        let mut peer = Peer::begin(stream, &[]);
+        let mut answer = |flags, block: &[u8]| {
+            let copy = peer.until(HEADERS);
+            peer.send(HEADERS, END_HEADERS | flags, copy.stream, block);
+            copy.stream
+        };
+        for head in &heads {
+            answer(END_STREAM, head);
+        }
+        let last = answer(0, OK);
+        peer.send(HEADERS, END_HEADERS | END_STREAM, last, &trailers);
+        peer.answer_all()
+    });
+    let mut rig = Rig::new(addr);
+    let mut slot = H2Slot::default();
+    for n in 0..=count {
+        rig.get(&mut slot, "/").unwrap();
+        let outcome = if n < 2 { DELIVERED } else { failed(Failed::BadResponse, true) };
+        assert_eq!(rig.settle(), [outcome], "{n}");
+    }
+    rig.get(&mut slot, "/after").unwrap();
+    assert_eq!(rig.settle(), [DELIVERED]);
+    assert_eq!(rig.replayer.totals(0).connects, 1);
+    rig.close(slot);
+    assert_eq!(thread.join().unwrap(), [1]);
+}
+
+#[test]
 fn a_goodbye_on_a_connection_that_nobody_uses_holds_nobody_up() {
     let (addr, thread) = server(2, |i, stream| {
         let mut peer = Peer::begin(stream, &[]);

@@ -1,9 +1,9 @@
 //! The rules of RFC 9113, one by one.
 
-use super::{Client, PREFACE, flag, frame, kind};
+use super::{Client, How, PREFACE, flag, frame, kind};
 use crate::flow::Start;
 use crate::http::tests::{Book, Wire, frame as whole};
-use crate::http::{H2Error, HeaderField, Limits, NotHttp, Pickup, Waiting};
+use crate::http::{H2Error, HeaderField, Limits, NotHttp, Pickup, Pseudo, Waiting};
 
 /// What comes of a client's bytes, whole and in pieces; `h2` and the ends' positions left out.
 fn log(client: &mut Client) -> (String, Book) {
@@ -213,6 +213,24 @@ fn fields_of_the_connection_are_told_and_marked() {
     };
     assert!(fields.into_iter().all(|(name, value)| marked(name, value)));
     assert!(!marked("te", "Trailers") && !marked("cookie", "close"));
+}
+
+#[test]
+fn it_is_told_which_pseudo_fields_are_never_indexed() {
+    let fields = GET.iter().zip([Pseudo::Method, Pseudo::Scheme, Pseudo::Authority, Pseudo::Path]);
+    for (secret, expected) in fields.clone() {
+        let mut client = client();
+        let mut block = Vec::new();
+        for (name, value) in GET {
+            let how = if name == secret.0 { How::Never } else { How::Add };
+            client.encoder.field(name.as_bytes(), value.as_bytes(), how, &mut block);
+        }
+        client.raw(frame(kind::HEADERS, flag::END_HEADERS | flag::END_STREAM, 1, block));
+        let told = log(&mut client).1.streams[0].never_indexed;
+        for (_, field) in fields.clone() {
+            assert_eq!(told.has(field), field == expected, "{field:?} of {secret:?}");
+        }
+    }
 }
 
 #[test]

@@ -241,7 +241,7 @@ impl H2Replayer {
                 };
                 self.lose(at, why, loss);
             }
-            What::TooLarge => self.bad(at),
+            What::BadHead => self.bad(at),
             // Of the connection.
             What::Windows(_) | What::GoAway(..) | What::Pong => {}
         }
