@@ -247,7 +247,7 @@ fn pipelined_requests_are_copied_in_order() {
             assert_eq!(conn.response("GET").unwrap().status, 200);
         }
     }
-    let ending = scene.all_delivered(sent);
+    let ending = scene.all_delivered_and_answered_together(sent);
     let order: Vec<&str> = ending.shadow.iter().map(|line| line.id.as_str()).collect();
     let mut sorted = order.clone();
     sorted.sort_unstable();
