@@ -2,7 +2,6 @@
 
 use super::hpack::{Bounds, Decoder, List};
 use super::{request, responses};
-use crate::http::head::decimal;
 
 /// Size of the table that an encoder may use without being told (RFC 9113 section 6.5.2), bytes.
 const TABLE_BYTES: u32 = 4096;
@@ -26,12 +25,11 @@ pub struct AnswerHead {
     pub content_length: Option<u64>,
     /// A `grpc-status` other than 0.
     pub grpc_failed: bool,
-    /// It was larger than allowed, and the rest of it is not told.
-    pub too_large: bool,
-    /// It breaks a rule that makes a message malformed (RFC 9113 sections 8.1.1, 8.2.1 and 8.3): a pseudo-field that is not
-    /// `:status` or does not stand in front, a name or a value with bytes that it must not have, `transfer-encoding`, two
-    /// content lengths, or one that is no number. Other fields of the connection are let pass, as those of requests are.
-    pub malformed: bool,
+    /// It was larger than allowed, and the rest of it is not told; or it breaks a rule that makes a message malformed (RFC 9113
+    /// sections 8.1.1, 8.2.1 and 8.3): a pseudo-field that is not `:status` or does not stand in front, a name or a value with
+    /// bytes that it must not have, `transfer-encoding`, two content lengths, or one that is no number. Other fields of the
+    /// connection are let pass, as those of requests are.
+    pub bad: bool,
 }
 
 impl AnswerHeads {
@@ -48,24 +46,15 @@ impl AnswerHeads {
     /// Reads a whole header block; `None` if it cannot be read, and no later one can.
     pub fn read(&mut self, block: &[u8]) -> Option<AnswerHead> {
         self.hpack.decode(block, self.bounds, &mut self.list).ok()?;
-        let mut head = AnswerHead {
-            status: responses::status(&self.list),
-            too_large: self.list.is_over(),
-            ..AnswerHead::default()
-        };
-        let mut length = None;
-        let skipped = usize::from(head.status.is_some());
-        for (name, value, never_indexed) in self.list.fields().skip(skipped) {
-            head.malformed |= request::field(name, value, never_indexed).is_err();
-            match name {
-                b"content-length" => {
-                    head.content_length = decimal(value);
-                    let other = length.replace(value).is_some_and(|earlier| earlier != value);
-                    head.malformed |= other || head.content_length.is_none();
-                }
-                b"grpc-status" => head.grpc_failed |= value != b"0",
-                _ => {}
-            }
+        let status = responses::status(&self.list);
+        let mut head = AnswerHead { status, bad: self.list.is_over(), ..AnswerHead::default() };
+        for (name, value, never_indexed) in self.list.fields().skip(usize::from(status.is_some())) {
+            head.bad |= request::field(name, value, never_indexed).is_err();
+            head.grpc_failed |= name == b"grpc-status" && value != b"0";
+        }
+        match request::content_length(self.list.fields().map(|(name, value, _)| (name, value))) {
+            Ok(length) => head.content_length = length,
+            Err(request::Malformed) => head.bad = true,
         }
         self.list.clear();
         Some(head)

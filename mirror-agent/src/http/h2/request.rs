@@ -83,7 +83,7 @@ pub(super) fn request(list: &List) -> Result<Request<'_>, Malformed> {
     if !sound {
         return Err(Malformed);
     }
-    let content_length = content_length(&fields)?;
+    let content_length = content_length(fields.iter().map(|field| (field.name, field.value)))?;
     Ok(Request { method, scheme, authority, path, protocol, never_indexed: never, fields, content_length })
 }
 
@@ -129,13 +129,15 @@ fn is_scheme(scheme: &[u8]) -> bool {
 }
 
 /// One length, however often it is said, as on the HTTP/1 side.
-fn content_length(fields: &[HeaderField<'_>]) -> Result<Option<u64>, Malformed> {
+pub(super) fn content_length<'a>(
+    fields: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+) -> Result<Option<u64>, Malformed> {
     let mut length = None;
-    for field in fields.iter().filter(|field| field.name == b"content-length") {
-        if length.is_some_and(|earlier| earlier != field.value) {
+    for (_, value) in fields.filter(|(name, _)| *name == b"content-length") {
+        if length.is_some_and(|earlier| earlier != value) {
             return Err(Malformed);
         }
-        length = Some(field.value);
+        length = Some(value);
     }
     length.map(|digits| decimal(digits).ok_or(Malformed)).transpose()
 }

@@ -341,7 +341,7 @@ impl Mux {
     /// A header block is whole.
     fn section(&mut self, stream: u32, ends: bool, block: &[u8], said: &mut Vec<Said>) -> Result<(), Broken> {
         let head = self.answers.read(block).ok_or(Broken)?;
-        let what = if head.too_large || head.malformed {
+        let what = if head.bad {
             What::BadHead
         } else {
             What::Head {
