@@ -196,6 +196,11 @@ struct Frame {
     payload: Vec<u8>,
 }
 
+/// A literal without indexing (RFC 7541 section 6.2.2), of a name and a value shorter than 127 bytes.
+fn literal(name: &str, value: &str) -> Vec<u8> {
+    [&[0, name.len() as u8], name.as_bytes(), &[value.len() as u8], value.as_bytes()].concat()
+}
+
 /// A server that speaks frames.
 struct Peer(TcpStream);
 
@@ -586,30 +591,26 @@ fn a_window_that_is_taken_back_is_not_used_after_it_was_agreed_to() {
 
 #[test]
 fn a_malformed_head_is_no_answer_and_costs_its_own_stream_only() {
-    /// A literal without indexing, of a name and a value shorter than 127 bytes.
-    fn literal(name: &[u8], value: &[u8]) -> Vec<u8> {
-        [&[0, name.len() as u8], name, &[value.len() as u8], value].concat()
-    }
     let heads: Vec<Vec<u8>> = [
         // Of those, the first two are sound.
-        literal(b"connection", b"close"),
-        [literal(b"content-length", b"0"), literal(b"content-length", b"0")].concat(),
-        [literal(b"content-length", b"0"), literal(b"content-length", b"00")].concat(),
-        literal(b"content-length", b"-1"),
-        literal(b"transfer-encoding", b"chunked"),
-        literal(b":status", b"200"),
-        literal(b":path", b"/"),
-        literal(b"Upper", b"x"),
-        literal(b"", b"x"),
-        literal(b"a b", b"x"),
-        literal(b"a", b"x\r\nb: y"),
-        literal(b"a", b"x "),
+        literal("connection", "close"),
+        [literal("content-length", "0"), literal("content-length", "0")].concat(),
+        [literal("content-length", "0"), literal("content-length", "00")].concat(),
+        literal("content-length", "-1"),
+        literal("transfer-encoding", "chunked"),
+        literal(":status", "200"),
+        literal(":path", "/"),
+        literal("Upper", "x"),
+        literal("", "x"),
+        literal("a b", "x"),
+        literal("a", "x\r\nb: y"),
+        literal("a", "x "),
     ]
     .into_iter()
     .map(|rest| [OK, &rest].concat())
     .collect();
     let count = heads.len();
-    let trailers = literal(b":status", b"200");
+    let trailers = literal(":status", "200");
     let (addr, thread) = server(1, move |_, stream| {
         let mut peer = Peer::begin(stream, &[]);
         let mut answer = |flags, block: &[u8]| {
@@ -1090,13 +1091,6 @@ fn a_call_that_waits_for_its_client_is_not_given_up() {
 
 #[test]
 fn grpc_status_tells_a_failed_call_from_a_good_one() {
-    fn literal(name: &str, value: &str) -> Vec<u8> {
-        let mut field = vec![0, name.len() as u8];
-        field.extend(name.bytes());
-        field.push(value.len() as u8);
-        field.extend(value.bytes());
-        field
-    }
     let (addr, thread) = server(1, |_, stream| {
         let mut peer = Peer::begin(stream, &[]);
         for status in ["0", "14"] {
