@@ -16,6 +16,7 @@ pub mod probe;
 pub mod programs;
 pub mod readable;
 pub mod ring;
+pub mod status;
 mod sys;
 mod tcx;
 pub mod thread;

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::api::{self, ApiError, Ready};
+use crate::kernel::status;
 use crate::stats::Monitor;
 
 /// SIGINT, SIGTERM, and SIGHUP of a terminal that goes away, which ask for an orderly end.
@@ -43,11 +44,10 @@ impl Signals {
     }
 }
 
-/// Whether a process with this `/proc/PID/status` (proc_pid_status(5)) ignores SIGHUP.
+/// Whether a process with this `/proc/PID/status` ignores SIGHUP.
 fn ignores_hangup(status: &str) -> bool {
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     // Signal 1 is the lowest bit.
-    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)
+    status::mask(status, "SigIgn").is_some_and(|mask| mask & 1 == 1)
 }
 
 /// The address of the admin server, taken before anything else is done.

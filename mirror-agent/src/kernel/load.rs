@@ -15,6 +15,7 @@ use super::counters::Counters;
 use super::maps::{Heartbeat, Primaries};
 use super::own::OwnEndpoints;
 use super::ring::Ring;
+use super::status;
 
 /// The BPF object; empty if this binary was built without it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/mirror-ebpf"));
@@ -307,7 +308,7 @@ const CAP_BPF: u64 = 1 << 39;
 /// before the oldest kernel, maps are charged to the control group.
 fn may_load() -> Result<(), LoadError> {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    if effective_capabilities(&status).is_some_and(|held| !suffices(held)) {
+    if status::mask(&status, "CapEff").is_some_and(|held| !suffices(held)) {
         return Err(LoadError::NoRight);
     }
     match call::create_array::<u32>("mirror_probe") {
@@ -318,11 +319,6 @@ fn may_load() -> Result<(), LoadError> {
             _ => unexpected("making a first map", error),
         }),
     }
-}
-
-fn effective_capabilities(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
-    u64::from_str_radix(line.trim(), 16).ok()
 }
 
 const fn suffices(held: u64) -> bool {
@@ -405,14 +401,14 @@ mod tests {
     fn each_missing_capability_is_told_before_the_verifier_stumbles_over_it() {
         let held = |bits: u64| {
             let status = format!("Name:\tmirror\nCapPrm:\t0000000000000000\nCapEff:\t{bits:016x}\n");
-            suffices(effective_capabilities(&status).unwrap())
+            suffices(status::mask(&status, "CapEff").unwrap())
         };
         let least = CAP_NET_ADMIN | CAP_BPF | CAP_PERFMON;
         assert!(held(least) && held(CAP_NET_ADMIN | CAP_SYS_ADMIN) && held(u64::MAX));
         for missing in [CAP_NET_ADMIN, CAP_BPF, CAP_PERFMON] {
             assert!(!held(least & !missing));
         }
-        assert_eq!(effective_capabilities("Name:\tmirror\n"), None);
+        assert_eq!(status::mask("Name:\tmirror\n", "CapEff"), None);
     }
 
     #[cfg(mirror_bpf_stub)]

@@ -15,6 +15,7 @@ use super::interfaces::{self, Interface, Selection};
 use super::load::{LoadConfig, Loaded};
 use super::netns::{self, Netns};
 use super::programs::{ForeignProgram, loaded, standing_before};
+use super::status;
 use super::sys::{self, Hook};
 use super::tcx;
 
@@ -265,9 +266,7 @@ fn endpoint(text: &str) -> Option<SocketAddr> {
 }
 
 fn capabilities() -> Option<u64> {
-    let status = read("/proc/thread-self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
-    u64::from_str_radix(line.trim(), 16).ok()
+    status::mask(&read("/proc/thread-self/status")?, "CapEff")
 }
 
 /// The word in brackets: `none [integrity] confidentiality`.
