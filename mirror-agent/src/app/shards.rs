@@ -19,7 +19,7 @@ use crate::api::Ready;
 use crate::config::{Connections, Copies, Ordering, Priority, Resolved};
 use crate::kernel::own::OwnEndpoints;
 use crate::kernel::ring::Ring;
-use crate::kernel::thread::{set_nice, set_slice};
+use crate::kernel::thread::{set_batch, set_nice};
 use crate::pipeline::{Job, Pipeline, Shadows};
 use crate::plan::{Plan, Sampler};
 use crate::replay::{self, Budget, H2Replayer, Replayer, TargetConfig};
@@ -114,12 +114,14 @@ impl Shards {
             let thread = std::thread::Builder::new()
                 .name(format!("shard-{index}"))
                 .spawn(move || {
-                    match nice.map_or_else(|| set_slice(SLICE_NS), set_nice) {
-                        Ok(()) => {}
-                        Err(error) if nice.is_none() => tracing::debug!(%error, "no long slices here"),
-                        Err(error) => {
-                            tracing::warn!(%error, "--priority high: the priority cannot be raised (CAP_SYS_NICE)");
-                        }
+                    // With high priority a shard is to have its turn: slices as everybody's, and more of them.
+                    if let Err(error) = set_batch(nice.is_none().then_some(SLICE_NS)) {
+                        tracing::debug!(%error, "no batch scheduling here");
+                    }
+                    if let Some(nice) = nice
+                        && let Err(error) = set_nice(nice)
+                    {
+                        tracing::warn!(%error, "--priority high: the priority cannot be raised (CAP_SYS_NICE)");
                     }
                     drop(blocker);
                     let result = worker.run();

@@ -17,23 +17,52 @@ pub fn set_nice(nice: i32) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Asks the scheduler for long slices, ns, at unchanged weight: the thread keeps its fair share, but any thread with a
-/// shorter slice that wakes up takes the core from it at once (EEVDF's short-slice preemption, Linux commit
-/// 85e511df3cec). Before Linux 6.12 it changes nothing. Slices are between 0.1 ms and 100 ms.
+/// Makes the calling thread one that works in batches (`SCHED_BATCH`, sched(7)), at unchanged niceness: its fair share stays
+/// what it is, but when it wakes up it interrupts nobody. It waits for an idle core, or until a thread sleeps or has had its
+/// slice, and has more to do by then.
+///
+/// With `slice_ns` it asks for slices of its own, between 0.1 ms and 100 ms. With longer ones than others have, any of
+/// them that wakes up takes the core from it at once (EEVDF's short-slice preemption, Linux commit 85e511df3cec). Before
+/// Linux 6.12 they change nothing.
 ///
 /// # Errors
 ///
 /// `EPERM` or `EINVAL`, as `sched_setattr(2)` says.
-pub fn set_slice(slice_ns: u64) -> io::Result<()> {
+pub fn set_batch(slice_ns: Option<u64>) -> io::Result<()> {
     // SAFETY: no pointers; 0 names the calling thread. Its niceness is never -1 here, so errno needs no look.
     let nice = unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) };
     // SAFETY: a plain C struct of integers, for which zeros are a value.
     let mut attr: libc::sched_attr = unsafe { std::mem::zeroed() };
     attr.size = u32::try_from(size_of::<libc::sched_attr>()).unwrap_or(0);
-    attr.sched_policy = libc::SCHED_OTHER.unsigned_abs();
+    attr.sched_policy = libc::SCHED_BATCH.unsigned_abs();
     attr.sched_nice = nice;
-    attr.sched_runtime = slice_ns;
+    // 0 stands for the kernel's own.
+    attr.sched_runtime = slice_ns.unwrap_or(0);
     // SAFETY: the kernel reads `attr.size` bytes from a struct that lives through the call; 0 is the calling thread.
     let result = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attr, 0) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_of_batches_keeps_its_niceness_and_its_neighbours_their_policy() {
+        // SAFETY: no pointers; 0 names the calling thread.
+        let policy = || unsafe { libc::sched_getscheduler(0) };
+        // SAFETY: as above.
+        let nice = || unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) };
+        let neighbour = (policy(), nice());
+        for slice in [Some(20_000_000), None] {
+            let batch = std::thread::spawn(move || {
+                let before = nice();
+                set_nice(before + 1).unwrap();
+                set_batch(slice).unwrap();
+                (policy(), nice() - before)
+            });
+            assert_eq!(batch.join().unwrap(), (libc::SCHED_BATCH, 1), "{slice:?}");
+        }
+        assert_eq!((policy(), nice()), neighbour);
+    }
 }

@@ -15,7 +15,7 @@ use nix::time::ClockId;
 use super::Shared;
 use crate::app::worker::{BATCH_BYTES, COMMANDS, IDLE_TICKS, RING, TICK, clock};
 use crate::kernel::ring::{Drained, Ring};
-use crate::kernel::thread::set_slice;
+use crate::kernel::thread::set_batch;
 use crate::record::{Books, LeftOut, Recorder};
 
 /// Slice of the recorders, ns: as in `mirror run`.
@@ -49,8 +49,8 @@ impl Shard {
         let thread = std::thread::Builder::new()
             .name(format!("recorder-{index}"))
             .spawn(move || {
-                if let Err(error) = set_slice(SLICE_NS) {
-                    tracing::debug!(%error, "no long slices here");
+                if let Err(error) = set_batch(Some(SLICE_NS)) {
+                    tracing::debug!(%error, "no batch scheduling here");
                 }
                 let result = worker.run(&commands);
                 // Whatever ended it: nobody reads this ring any more.
