@@ -258,7 +258,10 @@ fn signals_and_the_duration_end_it_within_two_seconds_with_even_books() {
         if how == "--duration" {
             args.extend(["--duration".to_owned(), format!("{}s", duration.as_secs())]);
         }
-        let mut mirror = Mirror::start(&world.node, &args).unwrap();
+        // The tests themselves may run under nohup, and who ignores a signal leaves that to its children.
+        let mut command = world.node.command("env");
+        command.arg("--default-signal=HUP").arg(binary());
+        let mut mirror = Mirror::start_command(&world.node, command, &args).unwrap();
         let ready = std::time::Instant::now();
         load::run(&world.cli, &Load::new(primary.at(), 4, 40)).all_answered();
         mirror.wait_stats("all observed", Duration::from_secs(10), |stats| stats.observed() == 40);

@@ -70,8 +70,9 @@ mod tests {
     use crate::lint::tree::Tree;
 
     /// What every Debian has (packages marked essential), and what the steps of setup need before all else.
-    const EVERYWHERE: [&str; 12] = [
+    const EVERYWHERE: [&str; 13] = [
         "sh",
+        "env",
         "nohup",
         "mount",
         "umount",
