@@ -14,7 +14,7 @@ use super::headroom::Headroom;
 use super::memory::Memory;
 use super::own::Own;
 use super::shadows::Tls;
-use super::worker::{COMMANDS, Command, Worker, clocks};
+use super::worker::{COMMANDS, Command, SLICE_NS, Worker, clocks};
 use crate::api::Ready;
 use crate::config::{Connections, Copies, Ordering, Priority, Resolved};
 use crate::kernel::own::OwnEndpoints;
@@ -28,9 +28,6 @@ use crate::{flow, http};
 
 /// Niceness of the shards with `--priority high`.
 const HIGH_NICE: i32 = -7;
-/// Slice of the shards at normal priority, ns: longer than anybody's own, so that the primary never waits for a shard to
-/// finish its batch.
-const SLICE_NS: u64 = 20_000_000;
 
 /// All shards of the agent.
 pub(super) struct Shards {

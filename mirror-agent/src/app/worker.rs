@@ -28,6 +28,9 @@ pub(super) const TICK: Duration = Duration::from_micros(250);
 pub(super) const IDLE_TICKS: u32 = 4;
 /// Ring bytes handled between two looks at the sockets.
 pub(super) const BATCH_BYTES: usize = 1024 * 1024;
+/// Slice of a shard at normal priority, ns: longer than anybody's own, so that the primary never waits for a shard to finish
+/// its batch.
+pub(super) const SLICE_NS: u64 = 20_000_000;
 /// How often histograms and gauges are published while something happens, ns.
 const PUBLISH_NS: u64 = 200_000_000;
 /// How often the CPU budget is looked at, ns.

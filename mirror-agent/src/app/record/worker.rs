@@ -13,13 +13,10 @@ use mio::{Events, Interest, Poll, Waker};
 use nix::time::ClockId;
 
 use super::Shared;
-use crate::app::worker::{BATCH_BYTES, COMMANDS, IDLE_TICKS, RING, TICK, clock};
+use crate::app::worker::{BATCH_BYTES, COMMANDS, IDLE_TICKS, RING, SLICE_NS, TICK, clock};
 use crate::kernel::ring::{Drained, Ring};
 use crate::kernel::thread::set_batch;
 use crate::record::{Books, LeftOut, Recorder};
-
-/// Slice of the recorders, ns: as in `mirror run`.
-const SLICE_NS: u64 = 20_000_000;
 
 /// Reads one ring and writes what is in it.
 pub(super) struct Worker {
